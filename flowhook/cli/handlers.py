@@ -1,0 +1,45 @@
+"""List the handlers and the events that each of them takes.
+
+Run it where main.py is. Fails if a handler can't be imported.
+"""
+
+import argparse
+import importlib
+import inspect
+
+from rich.table import Table
+
+from flowhook import routing, samples
+from flowhook.cli.errors import CommandError
+from flowhook.cli.output import console
+from flowhook.errors import StartError
+from flowhook.routing import Handler
+
+
+def add_arguments(_parser: argparse.ArgumentParser) -> None:
+    """There are no options."""
+
+
+def run(_arguments: argparse.Namespace) -> int:
+    """Print the table, and what nobody handles below it."""
+    found = load()
+    table = Table("HANDLER", "EVENTS", "RUNS", box=None, pad_edge=False)
+    for handler in found:
+        runs = "on the loop" if inspect.iscoroutinefunction(handler.function) else "in a thread"
+        table.add_row(handler.name, ", ".join(map(str, handler.patterns)), runs)
+    out = console()
+    out.print(table)
+    alone = [t for t in samples.TYPES if not any(p.matches(t) for h in found for p in h.patterns)]
+    if alone:
+        out.print(f"\nNobody handles {', '.join(alone)}.")
+    return 0
+
+
+def load() -> tuple[Handler, ...]:
+    """The handlers of the project in this folder. Raises CommandError if there is none or one is broken."""
+    try:
+        return routing.discover(importlib.import_module("handlers"))
+    except ModuleNotFoundError:
+        raise CommandError("there is no handlers/ here: change to the folder of flowhook") from None
+    except StartError as error:
+        raise CommandError(str(error)) from None

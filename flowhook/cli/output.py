@@ -1,0 +1,13 @@
+"""Where a command prints its tables."""
+
+import sys
+
+from rich.console import Console
+
+# A pipe has no width; nothing that is read by a program should be folded.
+UNFOLDED = 250
+
+
+def console() -> Console:
+    """Standard output, as wide as the terminal."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else UNFOLDED)

@@ -1,0 +1,246 @@
+"""Send sample events, or events of yours, to a receiver.
+
+  send --all                      one event of each of the 24 types
+  send packets.updated users.*    some types
+  send --file event.json          a file, to the byte
+  send --all --count 1000 --rate 50
+
+Exit status 1 if one of them was not accepted. The secret is that of WEBHOOK_SECRET or --secret-file; for a
+receiver on this machine, without either, the one that `make run` uses.
+"""
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+from rich.progress import MofNCompleteColumn, Progress
+from rich.table import Table
+from rich.text import Text
+
+from flowhook import samples
+from flowhook.auth import Form, sign
+from flowhook.categories import Pattern
+from flowhook.cli import run as serve
+from flowhook.cli.errors import CommandError
+from flowhook.cli.output import console
+from flowhook.secret import read_secrets
+
+# More answers than this are summed up, not listed.
+MOST_ROWS = 48
+
+
+@dataclass(frozen=True)
+class Letter:
+    """Something to send: its name in the table and what makes its body, anew for each sending."""
+
+    name: str
+    body: Callable[[], bytes]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back; status 0 where nothing did."""
+
+    name: str
+    status: int
+    milliseconds: float
+    text: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "types", nargs="*", metavar="TYPE", help="event types, e.g. packets.updated or users.*"
+    )
+    parser.add_argument("--all", action="store_true", help="all 24 event types")
+    parser.add_argument(
+        "--file", action="append", default=[], type=Path, help="a body from a file; repeatable"
+    )
+    parser.add_argument("--url", default=f"http://{serve.HOST}:{serve.PORT}", help="default: %(default)s")
+    parser.add_argument(
+        "--auth",
+        default="bearer",
+        help="how the secret travels: any value of WEBHOOK_AUTH but auto; default: bearer",
+    )
+    parser.add_argument("--secret-file", type=Path, help="the secret is the first line of this file")
+    parser.add_argument(
+        "--count", type=_positive(int), help="how many events in all, the types taken in turn"
+    )
+    parser.add_argument("--rate", type=_positive(float), help="events a second; default: as fast as answered")
+    parser.add_argument(
+        "--concurrency", type=_positive(int), default=8, help="requests at a time; default: 8"
+    )
+    parser.add_argument(
+        "--timeout", type=_positive(float), default=30.0, help="seconds for an answer; default: 30"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Send, print a table, and return 0 if all were accepted."""
+    letters = _letters(arguments)
+    form = _form(arguments.auth)
+    secret = _secret(arguments)
+    count = arguments.count or len(letters)
+    answers = asyncio.run(
+        _send_all(arguments, form, secret, itertools.islice(itertools.cycle(letters), count), count)
+    )
+    _report(answers)
+    return 0 if all(200 <= answer.status < 300 for answer in answers) else 1
+
+
+def _positive(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        value = kind(text)
+        if not 0 < value < float("inf"):
+            raise ValueError
+        return value
+
+    read.__name__ = "positive number"
+    return read
+
+
+def _letters(arguments: argparse.Namespace) -> list[Letter]:
+    try:
+        patterns = [Pattern.parse(text) for text in (["*"] if arguments.all else arguments.types)]
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+    types = [name for name in samples.TYPES if any(pattern.matches(name) for pattern in patterns)]
+    letters = [Letter(name, lambda name=name: _fresh(name)) for name in types]  # type: ignore[misc]
+    letters += [_from_file(path) for path in arguments.file]
+    if not letters:
+        raise CommandError("nothing to send: name event types, or --all, or --file")
+    return letters
+
+
+def _fresh(name: str) -> bytes:
+    """A sample that happens now, so that no two are taken for one that is delivered twice."""
+    document = json.loads(samples.load(name))
+    document["eventTimestamp"] = datetime.now(UTC).isoformat()
+    return json.dumps(document).encode()
+
+
+def _from_file(path: Path) -> Letter:
+    try:
+        body = path.read_bytes()
+    except OSError as error:
+        raise CommandError(f"{path} can't be read: {error.strerror}") from None
+    return Letter(path.name, lambda: body)
+
+
+def _form(text: str) -> Form:
+    try:
+        form = Form.parse(text)
+    except ValueError as error:
+        raise CommandError(f"--auth: {error}") from None
+    if form.kind == "auto":
+        raise CommandError("--auth: auto is a way to check, not to sign; name one, e.g. bearer")
+    return form
+
+
+def _secret(arguments: argparse.Namespace) -> bytes:
+    if arguments.secret_file:
+        try:
+            secrets = read_secrets(arguments.secret_file)
+        except OSError as error:
+            raise CommandError(f"{arguments.secret_file} can't be read: {error.strerror}") from None
+        if not secrets:
+            raise CommandError(f"{arguments.secret_file} holds no secret")
+        return secrets[0]
+    if secret := os.environ.get("WEBHOOK_SECRET", "").strip():
+        return os.fsencode(secret)
+    if urlsplit(arguments.url).hostname in ("127.0.0.1", "localhost", "::1"):
+        return serve.DEVELOPMENT_SECRET.encode()
+    raise CommandError("which secret? Set WEBHOOK_SECRET or give --secret-file")
+
+
+async def _send_all(
+    arguments: argparse.Namespace, form: Form, secret: bytes, letters: Iterator[Letter], count: int
+) -> list[Answer]:
+    """Send from a few workers that share one line, each letter no sooner than the rate allows."""
+    answers: list[Answer] = []
+    turns = enumerate(letters)
+    started = time.monotonic()
+    progress = Progress(
+        *Progress.get_default_columns(), MofNCompleteColumn(), disable=count <= MOST_ROWS, transient=True
+    )
+    limits = httpx2.Limits(max_connections=arguments.concurrency)
+    async with httpx2.AsyncClient(timeout=arguments.timeout, limits=limits) as client:
+        bar = progress.add_task("Sending", total=count)
+
+        async def work() -> None:
+            for turn, letter in turns:
+                if arguments.rate:
+                    await asyncio.sleep(max(0.0, started + turn / arguments.rate - time.monotonic()))
+                answers.append(await _send(client, arguments.url, form, secret, letter))
+                progress.advance(bar)
+
+        with progress:
+            await asyncio.gather(*(work() for _ in range(min(arguments.concurrency, count))))
+    return answers
+
+
+async def _send(client: httpx2.AsyncClient, url: str, form: Form, secret: bytes, letter: Letter) -> Answer:
+    body = letter.body()
+    proof = sign(form, secret, body)
+    headers = {b"content-type": b"application/json", **proof.headers}
+    signed_url = url + ("&" if "?" in url else "?") + proof.query.decode() if proof.query else url
+    started = time.perf_counter()
+    try:
+        response = await client.post(signed_url, content=body, headers=headers)
+    except httpx2.UnsupportedProtocol:
+        raise CommandError(f"{url} is not a URL: it begins with http:// or https://") from None
+    except httpx2.HTTPError as error:
+        status, text = 0, f"{type(error).__name__}: is the receiver running at {url}?"
+    else:
+        status, text = response.status_code, _describe(response)
+    return Answer(letter.name, status, (time.perf_counter() - started) * 1000, text)
+
+
+def _describe(response: httpx2.Response) -> str:
+    """What the receiver says it did; the first line of anything else that answers."""
+    try:
+        document = response.json()
+    except ValueError:
+        return response.text.strip().partition("\n")[0][:80]
+    if not isinstance(document, dict):
+        return ""
+    handlers = ", ".join(map(str, document.get("handlers") or []))
+    said = (document.get("detail"), document.get("outcome"), handlers)
+    return " · ".join(str(words) for words in said if words)
+
+
+def _report(answers: list[Answer]) -> None:
+    out = console()
+    if len(answers) <= MOST_ROWS:
+        out.print(_table(sorted(answers, key=lambda answer: answer.name)))
+    accepted = sum(200 <= answer.status < 300 for answer in answers)
+    times = sorted(answer.milliseconds for answer in answers)
+    middle, late = times[len(times) // 2], times[min(len(times) - 1, len(times) * 99 // 100)]
+    out.print(f"{accepted} of {len(answers)} accepted; p50 {middle:.1f} ms, p99 {late:.1f} ms")
+    refused = Counter((answer.status, answer.text) for answer in answers if not 200 <= answer.status < 300)
+    for (status, text), times_seen in refused.most_common(5):
+        out.print(f"{times_seen} times {status or 'no answer'}: {text}", markup=False)
+
+
+def _table(answers: list[Answer]) -> Table:
+    table = Table("EVENT", "STATUS", "MS", "OUTCOME", box=None, pad_edge=False)
+    for answer in answers:
+        colour = "green" if 200 <= answer.status < 300 else "red"
+        table.add_row(
+            answer.name,
+            f"[{colour}]{answer.status or '-'}[/]",
+            f"{answer.milliseconds:.1f}",
+            Text(answer.text),
+        )
+    return table

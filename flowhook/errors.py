@@ -1,0 +1,133 @@
+"""What can go wrong. A type says who must act; a `Problem` owns the status it is answered with."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+
+class FlowhookError(Exception):
+    """The root of every error that flowhook raises itself."""
+
+
+class StartError(FlowhookError):
+    """A mistake in the settings or in a handler module: whoever deploys must mend it."""
+
+
+class Reject(FlowhookError):  # noqa: N818 - an instruction that a handler gives, read as a verb
+    """Raised by a handler for an event that it will never be able to handle: it is not retried."""
+
+
+class Problem(FlowhookError):  # noqa: N818 - the RFC's word
+    """A delivery that is not answered 2xx. RFC 9457 calls the answer a problem and names its members.
+
+    `detail` is shown to the caller, so it never holds a secret or a piece of the body.
+    `members` are shown too, beside the standard ones; `noted` goes into the log only.
+    """
+
+    status: ClassVar[int]
+    slug: ClassVar[str]
+    title: ClassVar[str]
+    headers: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.members: Mapping[str, Any] = {}
+        self.noted: Mapping[str, Any] = {}
+
+
+class MethodNotAllowed(Problem):
+    """Not a POST: whoever configured the sender must act."""
+
+    status = 405
+    slug = "method-not-allowed"
+    title = "Only POST is answered here"
+    headers: ClassVar[Mapping[str, str]] = {"Allow": "POST"}
+
+
+class BodyTooLarge(Problem):
+    """More bytes than `MAX_BODY_BYTES`: whoever deploys may raise it."""
+
+    status = 413
+    slug = "body-too-large"
+    title = "The body is too large"
+
+
+class Incomplete(Problem):
+    """The sender went away before the body was whole: nobody reads this answer, the log does."""
+
+    status = 400
+    slug = "incomplete-body"
+    title = "The body did not arrive whole"
+
+
+class Unauthentic(Problem):
+    """No proof of an accepted secret. The answer is the same for every cause.
+
+    RFC 9110 (11.6.1) asks for a challenge in every 401.
+    """
+
+    status = 401
+    slug = "unauthentic"
+    title = "The request is not authentic"
+    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": 'Bearer realm="flowhook"'}
+
+    def __init__(self, tried: Sequence[str] = ()) -> None:
+        super().__init__("The request does not prove that its sender knows the webhook secret.")
+        self.noted = {"headers_tried": list(tried)}
+
+
+class UnsupportedMediaType(Problem):
+    """Something else than JSON is announced."""
+
+    status = 415
+    slug = "unsupported-media-type"
+    title = "The body is not announced as JSON"
+
+
+class NotJson(Problem):
+    """The body is not JSON by RFC 8259."""
+
+    status = 400
+    slug = "not-json"
+    title = "The body is not JSON"
+
+
+class NotAnEvent(Problem):
+    """The body is JSON, yet not an event of the platform.
+
+    `errors` holds a JSON pointer (RFC 6901) and a detail for each field at fault.
+    """
+
+    status = 422
+    slug = "not-an-event"
+    title = "The body is not an event"
+
+    def __init__(self, errors: Sequence[Mapping[str, str]]) -> None:
+        super().__init__("The body is JSON, but some fields are missing or of the wrong type.")
+        self.members = {"errors": list(errors)}
+
+
+class HandlersFailed(Problem):
+    """At least one handler raised or ran out of time; every other matching one has run.
+
+    Raised from an `ExceptionGroup` of what the handlers raised.
+    """
+
+    status = 500
+    slug = "handler-failed"
+    title = "A handler failed"
+
+    def __init__(
+        self, failed: Sequence[str], handled: Sequence[str] = (), rejected: Sequence[str] = ()
+    ) -> None:
+        super().__init__(f"These handlers failed: {', '.join(failed)}.")
+        self.members = {"failed": list(failed)}
+        self.noted = {"failed": list(failed), "handlers": list(handled), "rejected": list(rejected)}
+
+
+class Internal(Problem):
+    """A defect in flowhook itself. The log has the traceback, the answer has not."""
+
+    status = 500
+    slug = "internal-error"
+    title = "flowhook failed"

@@ -1,0 +1,306 @@
+r"""The platform's events as frozen pydantic models: a body in, an event out.
+
+The models are as tolerant as an event allows, for a refused event is a lost one. The fields of the
+envelope must be there and of their type; inside `value` and `oldValue` a field may be missing or null;
+unknown fields are kept at every level (`model_extra`), and `event.body` is what arrived, to the byte.
+
+What is JSON (RFC 8259) and what is made of it:
+
+- UTF-8 alone; a byte order mark is skipped, as section 8.1 allows.
+- `NaN`, `Infinity` and every other deviation from the grammar: refused.
+- Integers of up to 4,300 digits are exact; longer ones are refused (section 6 allows limits).
+- A float beyond IEEE 754's range (`1e999`) becomes infinity, as it does in JavaScript.
+- Nesting deeper than the parser's limit, about 200 levels: refused (section 9 allows limits).
+- A lone surrogate (`"\ud83d"`, half an emoji, as JavaScript makes when it cuts a string) becomes U+FFFD:
+  the section 8.2 allows it in the grammar, no UTF-8 can hold it, and an event is not lost for it.
+- Of duplicate keys the last one counts, as in JavaScript and in Python's own `json`.
+"""
+
+import codecs
+import hashlib
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    PrivateAttr,
+    ValidationError,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema, from_json
+
+from flowhook.categories import classify
+from flowhook.errors import NotAnEvent, NotJson, UnsupportedMediaType
+
+T = TypeVar("T")
+
+JSON_TYPES = re.compile(r"(application|text)/json|[\w.+-]+/[\w.+-]+\+json")
+# Every escape of a JSON string, so that `\\ud83d` (a backslash, then text) is not taken for a surrogate.
+ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+
+
+def _read_timestamp(value: object) -> datetime:
+    """An ISO 8601 string as an aware datetime; without an offset it is UTC, as the platform's are."""
+    if not isinstance(value, str):
+        raise PydanticCustomError("timestamp_type", "Input should be an ISO 8601 string")
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise PydanticCustomError("timestamp", "Input should be an ISO 8601 timestamp") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+Timestamp = Annotated[datetime, BeforeValidator(_read_timestamp)]
+Names = Annotated[tuple[str, ...], Field(fail_fast=True)]
+
+
+class Change(NamedTuple):
+    """What a field held before and after; None where it was not there."""
+
+    old: Any
+    new: Any
+
+
+class Model(BaseModel):
+    """Frozen, with the platform's camelCase names outside and Python's inside; unknown fields are kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", alias_generator=to_camel, hide_input_in_errors=True)
+
+
+Properties = Annotated[dict[str, Any], BeforeValidator(lambda value: {} if value is None else value)]
+
+
+class State(Model):
+    """An entity at one moment: `data.value` or `data.oldValue`."""
+
+    key: str | None = None
+    properties: Properties = {}
+    create_time: Timestamp | None = None
+    update_time: Timestamp | None = None
+
+
+class Data(Model):
+    """What happened to the entity. Each part may be null or absent."""
+
+    value: State | None = None
+    old_value: State | None = None
+    update_mask: Names | None = None
+
+
+class CommentProperties(dict[str, Any]):
+    """A comment's properties: all of them by the platform's names, the guide's also typed by Python's.
+
+    A typed one is None (`replies`: empty) where it is absent or of another type than the guide says.
+    """
+
+    @property
+    def content(self) -> str | None:
+        """The text of the comment."""
+        return _only(str, self.get("content"))
+
+    @property
+    def replies(self) -> list[Any]:
+        """The comments that answer this one."""
+        return _only(list, self.get("replies")) or []
+
+    @property
+    def parent_comment_ref(self) -> str | None:
+        """The comment that this one answers."""
+        return _only(str, self.get("parentCommentRef"))
+
+    @property
+    def soft_removed(self) -> bool | None:
+        """Whether the comment is hidden, though still there."""
+        return _only(bool, self.get("softRemoved"))
+
+    @property
+    def created_by(self) -> str | None:
+        """The user who wrote it."""
+        return _only(str, self.get("createdBy"))
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When it was written; always aware."""
+        try:
+            return _read_timestamp(self.get("createdAt"))
+        except PydanticCustomError:
+            return None
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Validated as the properties of any entity."""
+        return core_schema.no_info_after_validator_function(cls, handler(Properties))
+
+
+class CommentState(State):
+    """A comment at one moment."""
+
+    properties: CommentProperties = CommentProperties()
+
+
+class CommentData(Data):
+    """What happened to the comment."""
+
+    value: CommentState | None = None
+    old_value: CommentState | None = None
+
+
+class Event(Model):
+    """One delivery of the platform, named as its guide names it. Made by `parse` alone."""
+
+    event_timestamp: Timestamp
+    operation_type: Literal["created", "updated", "deleted"]
+    entity_path: str
+    entity_id: str
+    entity_key: str
+    collection_path: str
+    organization_id: str
+    data: Data
+
+    _body: bytes = PrivateAttr(default=b"")
+
+    @property
+    def body(self) -> bytes:
+        """The request's body, byte for byte."""
+        return self._body
+
+    @cached_property
+    def id(self) -> str:
+        """SHA-256 of the body, in hex: the platform sends no delivery id, a redelivery has the same one."""
+        return hashlib.sha256(self._body).hexdigest()
+
+    @cached_property
+    def category(self) -> str:
+        """One of `categories.CATEGORIES`, or `other`."""
+        return classify(self.entity_path, self.collection_path, self.entity_key)
+
+    @cached_property
+    def type(self) -> str:
+        """`CATEGORY.OPERATION`, e.g. `packets.updated`."""
+        return f"{self.category}.{self.operation_type}"
+
+    @property
+    def properties(self) -> Mapping[str, Any]:
+        """The entity's properties as they are, or as they last were where it has been deleted."""
+        state = self.data.value or self.data.old_value
+        return state.properties if state else {}
+
+    def changes(self) -> dict[str, Change]:
+        """Each changed field with its old and new value.
+
+        `updateMask` says which where it names any, else the two states are compared.
+        """
+        old, new = _properties(self.data.old_value), _properties(self.data.value)
+        if self.data.update_mask:
+            return {path: Change(_at(old, path), _at(new, path)) for path in self.data.update_mask}
+        names = [*new, *(name for name in old if name not in new)]
+        pairs = {name: Change(old.get(name), new.get(name)) for name in names}
+        return {name: change for name, change in pairs.items() if change.old != change.new}
+
+    def __repr__(self) -> str:
+        """Short, so that a handler that logs an event does not log what is in it."""
+        return f"<{type(self).__name__} {self.type} {self.entity_path!r}>"
+
+    __str__ = __repr__
+
+
+class CommentEvent(Event):
+    """An event of category `packet_comments`: the guide's comment properties are typed."""
+
+    data: CommentData
+    entity_comments: Annotated[tuple[Any, ...], BeforeValidator(lambda value: _only(list, value) or ())] = ()
+
+    @property
+    def properties(self) -> CommentProperties:
+        """The comment as it is, or as it last was where it has been deleted."""
+        state = self.data.value or self.data.old_value
+        return state.properties if state else CommentProperties()
+
+
+def require_json(headers: Mapping[bytes, bytes]) -> None:
+    """Raise UnsupportedMediaType unless the content type is JSON or absent."""
+    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if media_type and not JSON_TYPES.fullmatch(media_type.decode("latin-1")):
+        raise UnsupportedMediaType("The content type must be application/json.")
+
+
+def parse(body: bytes) -> Event:
+    """The event in `body`. Raises NotJson or NotAnEvent, neither of which quotes it."""
+    document = _read_json(body)
+    model = CommentEvent if _category(document) == "packet_comments" else Event
+    try:
+        event = model.model_validate(document)
+    except ValidationError as error:
+        raise NotAnEvent(_pointers(error)) from None
+    event._body = body  # noqa: SLF001 - set once, by the only function that makes events
+    return event
+
+
+def _read_json(body: bytes) -> object:
+    text = body.removeprefix(codecs.BOM_UTF8)
+    try:
+        return _decode(text)
+    except ValueError as error:
+        refusal = NotJson(f"The body is not JSON: {error}.")
+    # Rare, so it costs nothing until a body is refused: see the module's note on lone surrogates.
+    mended = ESCAPE.sub(lambda found: rb"\ufffd" if found["lone"] else found[0], text)
+    if mended == text:
+        raise refusal
+    try:
+        return _decode(mended)
+    except ValueError:
+        raise refusal from None
+
+
+def _decode(text: bytes) -> object:
+    return from_json(text, allow_inf_nan=False)
+
+
+def _category(document: object) -> str:
+    if not isinstance(document, dict):
+        return classify("", "", "")
+    entity_path, collection_path, entity_key = (
+        _only(str, document.get(name)) or "" for name in ("entityPath", "collectionPath", "entityKey")
+    )
+    return classify(entity_path, collection_path, entity_key)
+
+
+def _pointers(error: ValidationError) -> list[dict[str, str]]:
+    """Each error as a JSON pointer (RFC 6901) and pydantic's message, which never quotes the input."""
+    return [
+        {"pointer": "".join(f"/{_escape(part)}" for part in found["loc"]), "detail": found["msg"]}
+        for found in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+
+
+def _escape(part: int | str) -> str:
+    return str(part).replace("~", "~0").replace("/", "~1")
+
+
+def _only(kind: type[T], value: object) -> T | None:
+    return value if isinstance(value, kind) else None
+
+
+def _properties(state: State | None) -> Mapping[str, Any]:
+    return state.properties if state else {}
+
+
+def _at(properties: Mapping[str, Any], path: str) -> Any:
+    """The value at `path`: a property's name, or dotted into one, `properties.` before it or not."""
+    found: Any = properties
+    if path in properties:
+        return properties[path]
+    for part in path.removeprefix("properties.").split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found

@@ -1,0 +1,127 @@
+"""One JSON object a line, with Cloud Logging's field names; readable text where a person watches.
+
+The deliveries' lines are written by `flowhook.edge`. What is noted about a delivery while it is under way
+stands in every line that is written until its end, so the lines of a handler can be found by event id.
+"""
+
+import json
+import logging
+import re
+import sys
+import traceback
+from collections.abc import Mapping
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+# What a caller sent and we note may be megabytes long; a log entry may not (256 KiB).
+MAX_NOTED = 256
+MAX_LIST = 50
+MAX_STACK = 20_000
+
+TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
+CLOUD_TRACE = re.compile(rb"([0-9a-f]{32})(?:/(\d{1,20}))?(?:;o=(\d))?")
+
+_noted: ContextVar[dict[str, Any] | None] = ContextVar("noted", default=None)
+
+
+def configure(level: str, project: str | None, stream: TextIO | None = None) -> None:
+    """Send every record of the process to `stream` (standard output), replacing what was configured."""
+    out = stream or sys.stdout
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(TextFormatter() if out.isatty() else JsonFormatter(project))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+def begin(headers: Mapping[bytes, bytes]) -> None:
+    """A delivery begins: forget what was noted and take its trace from the headers."""
+    _noted.set(_trace(headers))
+
+
+def note(**fields: Any) -> None:
+    """Note something about the delivery under way. Never a body, a secret or a header's value."""
+    noted = _noted.get()
+    if noted is not None:
+        noted.update({name: _short(value) for name, value in fields.items()})
+
+
+def noted(name: str) -> Any:
+    """What was noted as `name`, else None."""
+    return (_noted.get() or {}).get(name)
+
+
+def write(level: int, message: str, error: BaseException | None = None, **fields: Any) -> None:
+    """The line of a delivery, with the traceback of `error` and, in JSON, `fields` beside it."""
+    note(**fields)
+    logging.getLogger("flowhook").log(level, message, exc_info=error)
+
+
+class JsonFormatter(logging.Formatter):
+    """A record as the JSON that Cloud Logging reads from standard output.
+
+    https://cloud.google.com/logging/docs/structured-logging
+    """
+
+    def __init__(self, project: str | None) -> None:
+        super().__init__()
+        self._traces = f"projects/{project}/traces/" if project else ""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record on one line."""
+        entry: dict[str, Any] = {
+            "severity": record.levelname,
+            "message": record.getMessage(),
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "logger": record.name,
+            **(_noted.get() or {}),
+        }
+        if "logging.googleapis.com/trace" in entry:
+            entry["logging.googleapis.com/trace"] = self._traces + entry["logging.googleapis.com/trace"]
+        if record.exc_info and record.exc_info[1]:
+            entry["stack_trace"] = _stack(record.exc_info[1])
+        return json.dumps(entry, default=str)
+
+
+class TextFormatter(logging.Formatter):
+    """A record as a line for a terminal, with nothing in it that a terminal would obey."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record, and the traceback below it."""
+        moment = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
+        noted = _noted.get() or {} if record.name == "flowhook" else {}
+        ending = f"  [{noted['status']}, {noted['milliseconds']} ms]" if "status" in noted else ""
+        text = f"{moment} {record.levelname:<7} {_printable(record.getMessage())}{ending}"
+        if record.exc_info and record.exc_info[1]:
+            text += "\n" + "\n".join(map(_printable, _stack(record.exc_info[1]).splitlines()))
+        return text
+
+
+def _trace(headers: Mapping[bytes, bytes]) -> dict[str, Any]:
+    """The trace fields from `traceparent` (W3C Trace Context), else from Google's older header."""
+    if found := TRACEPARENT.fullmatch(headers.get(b"traceparent", b"")):
+        trace, span, sampled = found[1], found[2].decode(), int(found[3], 16) & 1 == 1
+    elif found := CLOUD_TRACE.fullmatch(headers.get(b"x-cloud-trace-context", b"")):
+        trace, span, sampled = found[1], f"{int(found[2] or 0):016x}", found[3] == b"1"
+    else:
+        return {}
+    return {
+        "logging.googleapis.com/trace": trace.decode(),
+        "logging.googleapis.com/spanId": span,
+        "logging.googleapis.com/trace_sampled": sampled,
+    }
+
+
+def _stack(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))[-MAX_STACK:]
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > MAX_NOTED:
+        return value[:MAX_NOTED] + "…"
+    if isinstance(value, list | tuple):
+        return [_short(item) for item in value[:MAX_LIST]]
+    return value

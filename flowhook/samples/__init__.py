@@ -1,0 +1,22 @@
+"""A sample of every event type that the platform's guide describes.
+
+Each is a file, `CATEGORY.OPERATION.json`. The command line sends them, the tests and the README use them.
+"""
+
+from pathlib import Path
+
+from flowhook.categories import CATEGORIES, OPERATIONS
+
+TYPES = tuple(f"{category}.{operation}" for category in CATEGORIES for operation in OPERATIONS)
+
+
+def path(event_type: str) -> Path:
+    """The file of a sample. Raises KeyError for a type that the platform doesn't send."""
+    if event_type not in TYPES:
+        raise KeyError(event_type)
+    return Path(__file__).with_name(f"{event_type}.json")
+
+
+def load(event_type: str) -> bytes:
+    """The body of a sample. Raises KeyError for a type that the platform doesn't send."""
+    return path(event_type).read_bytes()

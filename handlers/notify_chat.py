@@ -1,0 +1,54 @@
+"""Posts each new packet comment to an incoming webhook of Slack or Google Chat; off without its address.
+
+Set `CHAT_WEBHOOK_URL` to the address that the chat gave you. It holds a secret, so it is never shown.
+"""
+
+import json
+import os
+from http.client import HTTPException
+
+from flowhook import CommentEvent, on
+
+TIMEOUT = 5  # seconds
+MAX_TEXT = 2000
+
+
+class ChatError(Exception):
+    """The chat did not take the message; the delivery is retried."""
+
+
+@on("packet_comments.created")
+def notify_chat(event: CommentEvent) -> None:
+    """Post who wrote what. Raises ChatError if the chat does not take it."""
+    url = os.environ.get("CHAT_WEBHOOK_URL")
+    if url:
+        post(url, message(event))
+
+
+def message(event: CommentEvent) -> str:
+    """The text of the message. `&`, `<` and `>` are escaped, so that a comment can't mention everybody."""
+    author = event.properties.created_by or "Somebody"
+    packet = event.entity_path.rpartition("/comments/")[0]
+    text = f"{author} commented on {packet}: {event.properties.content or ''}"
+    shortened = text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "…"
+    return shortened.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def post(url: str, text: str) -> None:
+    """Post to an incoming webhook. Raises ChatError, which never holds the address."""
+    # Imported here, for whoever has no chat should not wait for it when an instance starts.
+    import urllib.error  # noqa: PLC0415
+    import urllib.request  # noqa: PLC0415
+
+    if not url.startswith(("https://", "http://")):
+        raise ChatError("CHAT_WEBHOOK_URL is not an address that begins with https://")
+    body = json.dumps({"text": text}).encode()
+    headers = {"Content-Type": "application/json; charset=UTF-8"}
+    try:
+        request = urllib.request.Request(url, body, headers)  # noqa: S310 - checked above
+        urllib.request.urlopen(request, timeout=TIMEOUT).close()  # noqa: S310
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise ChatError(f"the chat answered {error.code}") from None
+    except (OSError, ValueError, HTTPException) as error:
+        raise ChatError(f"the chat can't be reached: {type(error).__name__}") from None

@@ -1,0 +1,21 @@
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.receiver import Receiver, receiver
+
+# A slow machine is no defect; how many examples is a matter of time alone.
+for name, examples in (("quick", 60), ("long", 3_000)):
+    settings.register_profile(
+        name, max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
+    """The receiver with its default settings and the handlers that are shipped."""
+    with receiver(tmp_path_factory.mktemp("receiver")) as started:
+        yield started

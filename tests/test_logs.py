@@ -1,0 +1,131 @@
+"""The log: JSON for Cloud Logging, text for a terminal, and neither can be abused by what is sent."""
+
+import io
+import json
+import logging
+import os
+import pty
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from flowhook import logs, samples
+from tests.receiver import ROOT, SECRET, free_port, until
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers = []
+    yield
+    root.handlers, root.level = handlers, level
+
+
+def entry(headers: dict[bytes, bytes], project: str | None = None, **noted: Any) -> dict[str, Any]:
+    stream = io.StringIO()
+    logs.configure("INFO", project, stream)
+    logs.begin(headers)
+    logs.write(logging.WARNING, "hello", **noted)
+    document: dict[str, Any] = json.loads(stream.getvalue())
+    return document
+
+
+def test_a_line_has_the_fields_of_cloud_logging() -> None:
+    line = entry(
+        {b"traceparent": b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-00"}, "acme", handlers=("a", "b")
+    )
+    assert (line["severity"], line["message"], line["handlers"]) == ("WARNING", "hello", ["a", "b"])
+    assert line["logging.googleapis.com/trace"] == f"projects/acme/traces/{'a' * 32}"
+    assert line["logging.googleapis.com/trace_sampled"] is False
+    assert line["time"].endswith("+00:00")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{b"traceparent": b"\xff" * 55}, {b"traceparent": b"00-x-y-01"}, {b"x-cloud-trace-context": b"/;o="}, {}],
+)
+def test_a_malformed_trace_is_no_trace(headers: dict[bytes, bytes]) -> None:
+    assert "logging.googleapis.com/trace" not in entry(headers)
+
+
+def test_what_a_caller_sent_is_cut() -> None:
+    line = entry({}, entity_path="x" * 1_000_000, headers_tried=["y" * 1000] * 1000)
+    assert len(json.dumps(line)) < 50_000
+
+
+def test_the_lines_of_a_handler_carry_the_event() -> None:
+    stream = io.StringIO()
+    logs.configure("INFO", None, stream)
+    logs.begin({})
+    logs.note(event_id="e1")
+    logging.getLogger("handlers.mine").info("working")
+    assert json.loads(stream.getvalue())["event_id"] == "e1"
+
+
+def test_a_terminal_gets_text_that_it_can_not_be_made_to_obey() -> None:
+    stream = Terminal()
+    logs.configure("INFO", None, stream)
+    logs.begin({})
+    try:
+        raise ValueError("\x1b[2J\x07gone")
+    except ValueError as error:
+        logs.write(
+            logging.ERROR, "packets.created \x1b[31mred\r\n2nd line", error, status=500, milliseconds=1.5
+        )
+    text = stream.getvalue()
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert "\\x1b[31mred\\r\\n2nd line  [500, 1.5 ms]" in text
+    assert "ValueError: \\x1b[2J\\x07gone" in text
+
+
+def test_a_level_hides_what_is_below_it() -> None:
+    stream = io.StringIO()
+    logs.configure("ERROR", None, stream)
+    logs.write(logging.WARNING, "hidden")
+    assert stream.getvalue() == ""
+
+
+def test_make_run_in_a_terminal_shows_text() -> None:
+    """The command itself, on a pseudo-terminal, one event sent to it."""
+    port = free_port()
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(ROOT)
+        os.execve("/usr/bin/make", ["make", "run"], {**os.environ, "PORT": str(port)})
+    said = b""
+
+    def reads(words: bytes) -> bool:
+        nonlocal said
+        if words not in said:
+            said += os.read(terminal, 65_536)
+        return words in said
+
+    try:
+        until(lambda: reads(b"curl"))
+
+        def handled() -> bool:
+            try:
+                headers = {"authorization": "Bearer flowhook-development-secret"}
+                body = samples.load("users.created")
+                return (
+                    httpx2.post(f"http://127.0.0.1:{port}", content=body, headers=headers).status_code == 200
+                )
+            except httpx2.ConnectError:
+                return False
+
+        until(handled)
+        until(lambda: reads(b"users.created users/us-ada: handled by log_events.log_event  [200,"))
+        assert SECRET not in said
+    finally:
+        os.write(terminal, b"\x03")
+        os.waitpid(pid, 0)
+        os.close(terminal)
