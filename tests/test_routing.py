@@ -4,7 +4,7 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -203,7 +203,10 @@ def test_a_decorated_handler_that_returns_a_coroutine_is_awaited() -> None:
     async def real(event: Event) -> None:
         ran.append(event)
 
-    assert deliver(lambda event: real(event)).handlers == ("h0",)
+    def wrapper(event: Event) -> Awaitable[None]:
+        return real(event)
+
+    assert deliver(wrapper).handlers == ("h0",)
     assert ran == [EVENT]
 
 

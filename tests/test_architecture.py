@@ -1,0 +1,109 @@
+"""Which module may import which, what the function needs, and that the project is as small as it looks."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.receiver import ROOT
+
+# Module of flowhook: the modules of flowhook that it may import. The arrows point one way.
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "categories": set(),
+    "logs": set(),
+    "secret": set(),
+    "auth": {"errors", "secret"},
+    "settings": {"auth", "categories", "errors", "secret"},
+    "events": {"categories", "errors"},
+    "delivery": {"events"},
+    "routing": {"categories", "delivery", "errors", "events"},
+    "edge": {"delivery", "errors", "logs"},
+    "__init__": {"errors", "events", "routing"},
+    "testing": {"events", "samples"},
+    "samples": {"categories"},
+}
+# Whom the function needs; everybody else's use of it is a mistake.
+ONLY_IN = {"starlette": {"edge", "main"}, "functions_framework": {"main"}, "pydantic": {"events", "testing"}}
+WEB_AND_TOOLS = {"httpx2", "rich", "hypothesis", "pytest"}
+SOURCES = [*sorted((ROOT / "flowhook").glob("*.py")), ROOT / "flowhook" / "samples" / "__init__.py"]
+
+
+def name_of(path: Path) -> str:
+    return path.parent.name if path.name == "__init__.py" and path.parent.name != "flowhook" else path.stem
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that is imported; `from flowhook import x` is flowhook.x."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path} imports relatively"
+            yield from (
+                [f"flowhook.{a.name}" for a in node.names] if node.module == "flowhook" else [node.module]
+            )
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_the_arrows_point_one_way(path: Path) -> None:
+    if name_of(path) == "__main__":
+        return
+    used = {name.split(".")[1] for name in imports(path) if name.startswith("flowhook.")}
+    assert used <= MAY_IMPORT[name_of(path)]
+
+
+@pytest.mark.parametrize("path", [*SOURCES, ROOT / "main.py"], ids=name_of)
+def test_one_module_knows_a_library(path: Path) -> None:
+    used = {name.split(".")[0] for name in imports(path)}
+    assert not used & WEB_AND_TOOLS
+    for library, modules in ONLY_IN.items():
+        assert library not in used or name_of(path) in modules
+
+
+def test_only_main_and_the_command_line_know_the_handlers() -> None:
+    assert [path for path in SOURCES if "handlers" in imports(path)] == []
+    for path in (ROOT / "handlers").glob("*.py"):
+        assert {name for name in imports(path) if name.startswith("flowhook")} <= {
+            f"flowhook.{name}" for name in ("on", "Event", "CommentEvent", "Reject", "Change")
+        }
+
+
+def test_main_is_short() -> None:
+    assert len((ROOT / "main.py").read_text().splitlines()) < 60
+
+
+def test_the_function_imports_nothing_that_only_tools_need() -> None:
+    script = "import sys, flowhook.edge, flowhook.settings, handlers.notify_chat; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert not set(done.stdout.split()) & {
+        *WEB_AND_TOOLS,
+        "urllib.request",
+        "flowhook.cli",
+        "flowhook.testing",
+    }
+
+
+def test_what_is_deployed_is_pinned_to_the_last_package() -> None:
+    pinned = {
+        canonicalize_name(Requirement(line).name): Requirement(line)
+        for line in (ROOT / "requirements.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    }
+    for name, requirement in pinned.items():
+        assert re.fullmatch(r"==[\d.]+", str(requirement.specifier)), name
+        assert requirement.specifier.contains(metadata.version(name)), f"{name} is not what is tested"
+        needed = map(Requirement, metadata.requires(name) or [])
+        wanted = {
+            canonicalize_name(r.name) for r in needed if not r.marker or r.marker.evaluate({"extra": ""})
+        }
+        assert wanted <= set(pinned), f"{name} needs {wanted - set(pinned)}"
