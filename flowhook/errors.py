@@ -104,7 +104,7 @@ class NotAnEvent(Problem):
 
     def __init__(self, errors: Sequence[Mapping[str, str]]) -> None:
         super().__init__("The body is JSON, but some fields are missing or of the wrong type.")
-        self.members = {"errors": list(errors)}
+        self.members = self.noted = {"errors": list(errors)}
 
 
 class HandlersFailed(Problem):

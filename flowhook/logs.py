@@ -17,6 +17,7 @@ from typing import Any, TextIO
 # What a caller sent and we note may be megabytes long; a log entry may not (256 KiB).
 MAX_NOTED = 256
 MAX_LIST = 50
+MAX_MESSAGE = 2_000
 MAX_STACK = 20_000
 
 TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
@@ -70,7 +71,7 @@ class JsonFormatter(logging.Formatter):
         """The record on one line."""
         entry: dict[str, Any] = {
             "severity": record.levelname,
-            "message": record.getMessage(),
+            "message": _message(record),
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "logger": record.name,
             **(_noted.get() or {}),
@@ -90,7 +91,7 @@ class TextFormatter(logging.Formatter):
         moment = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         noted = _noted.get() or {} if record.name == "flowhook" else {}
         ending = f"  [{noted['status']}, {noted['milliseconds']} ms]" if "status" in noted else ""
-        text = f"{moment} {record.levelname:<7} {_printable(record.getMessage())}{ending}"
+        text = f"{moment} {record.levelname:<7} {_printable(_message(record))}{ending}"
         if record.exc_info and record.exc_info[1]:
             text += "\n" + "\n".join(map(_printable, _stack(record.exc_info[1]).splitlines()))
         return text
@@ -109,6 +110,11 @@ def _trace(headers: Mapping[bytes, bytes]) -> dict[str, Any]:
         "logging.googleapis.com/spanId": span,
         "logging.googleapis.com/trace_sampled": sampled,
     }
+
+
+def _message(record: logging.LogRecord) -> str:
+    message = record.getMessage()
+    return message if len(message) <= MAX_MESSAGE else message[:MAX_MESSAGE] + "…"
 
 
 def _stack(error: BaseException) -> str:

@@ -104,9 +104,12 @@ async def _call(function: Function, event: Event, limiter: CapacityLimiter) -> E
                 await result
     except Exception as error:  # noqa: BLE001 - whatever a handler raises, the others run
         return error
-    except SystemExit as error:
-        # A handler that calls sys.exit() must not take the server and its other deliveries along.
-        return RuntimeError(f"the handler called sys.exit({error.code!r})")
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - sys.exit() must not take the other deliveries along
+        failure = RuntimeError(f"the handler raised {type(error).__name__}")
+        failure.__cause__ = error
+        return failure
     return None
 
 

@@ -208,6 +208,7 @@ def test_one_line_is_logged_for_each_delivery_with_the_fields_of_cloud_logging(r
     assert (forged["severity"], forged["status"], forged["outcome"]) == ("WARNING", 401, "unauthentic")
     assert "authorization" in forged["headers_tried"]
     assert (refused["severity"], refused["status"], refused["outcome"]) == ("WARNING", 422, "not-an-event")
+    assert refused["errors"][0]["pointer"] == ""
 
 
 def test_neither_a_secret_nor_a_header_nor_a_body_is_ever_logged(running: Receiver) -> None:

@@ -25,6 +25,7 @@ def _restored() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     root.handlers = []
+    logs.begin({})
     yield
     root.handlers, root.level = handlers, level
 
@@ -59,6 +60,13 @@ def test_a_malformed_trace_is_no_trace(headers: dict[bytes, bytes]) -> None:
 def test_what_a_caller_sent_is_cut() -> None:
     line = entry({}, entity_path="x" * 1_000_000, headers_tried=["y" * 1000] * 1000)
     assert len(json.dumps(line)) < 50_000
+
+
+def test_a_message_is_cut() -> None:
+    stream = io.StringIO()
+    logs.configure("INFO", None, stream)
+    logging.getLogger("handlers.mine").info("%s", "x" * 1_000_000)
+    assert len(stream.getvalue()) < 3_000
 
 
 def test_the_lines_of_a_handler_carry_the_event() -> None:

@@ -184,7 +184,9 @@ def test_abandoned_threads_leave_room_for_others(monkeypatch: pytest.MonkeyPatch
     assert asyncio.run(scenario()).handlers == ("works",)
 
 
-@pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError(), RecursionError(), MemoryError()])
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError(), RecursionError()]
+)
 def test_nothing_that_a_handler_raises_stops_the_server(error: BaseException) -> None:
     def raises(event: Event) -> None:
         raise error
