@@ -52,6 +52,8 @@ def load(environment: Mapping[str, str]) -> Settings:
             values[field] = read()
         except ValueError as mistake:
             mistakes.append(str(mistake))
+    if environment.get("REJECTED_TOPIC", "").strip():
+        mistakes.append("REJECTED_TOPIC: keeping refused events is not part of this version; unset it")
     if mistakes:
         raise StartError("\n".join(mistakes))
     return Settings(**values)

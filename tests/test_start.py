@@ -38,6 +38,8 @@ MISTAKES = [
     ({"DELIVERY_TIMEOUT": "-1"}, "DELIVERY_TIMEOUT='-1'"),
     ({"DELIVERY_TIMEOUT": "inf"}, "DELIVERY_TIMEOUT='inf'"),
     ({"DELIVERY_TIMEOUT": "nan"}, "DELIVERY_TIMEOUT='nan'"),
+    ({"DELIVERY": "pubsub"}, "delivery to Pub/Sub is not part of this version"),
+    ({"REJECTED_TOPIC": "refused"}, "REJECTED_TOPIC: keeping refused events is not part of this version"),
     ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL='LOUD': it must be one of DEBUG"),
 ]
 BROKEN_HANDLERS = [

@@ -24,6 +24,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
+from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 from rich.text import Text
@@ -172,7 +173,10 @@ async def _send_all(
     turns = enumerate(letters)
     started = time.monotonic()
     progress = Progress(
-        *Progress.get_default_columns(), MofNCompleteColumn(), disable=count <= MOST_ROWS, transient=True
+        *Progress.get_default_columns(),
+        MofNCompleteColumn(),
+        console=Console(stderr=True),
+        disable=not (arguments.count or arguments.rate),
     )
     limits = httpx2.Limits(max_connections=arguments.concurrency)
     async with httpx2.AsyncClient(timeout=arguments.timeout, limits=limits) as client:
