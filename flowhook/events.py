@@ -42,11 +42,9 @@ from flowhook.errors import NotAnEvent, NotJson, UnsupportedMediaType
 T = TypeVar("T")
 
 JSON_TYPES = re.compile(r"(application|text)/json|[\w.+-]+/[\w.+-]+\+json")
-# Every escape of a JSON string, so that `\\ud83d` (a backslash, then text) is not taken for a surrogate.
-ESCAPE = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-    rb"|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
-    re.DOTALL,
+# A lone surrogate, and what must not be taken for one: an escaped backslash before a `u`, and a pair.
+SURROGATE = re.compile(
+    rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
 
 
@@ -254,7 +252,7 @@ def _read_json(body: bytes) -> object:
     except ValueError as error:
         refusal = NotJson(f"The body is not JSON: {error}.")
     # Rare, so it costs nothing until a body is refused: see the module's note on lone surrogates.
-    mended = ESCAPE.sub(lambda found: rb"\ufffd" if found["lone"] else found[0], text)
+    mended = SURROGATE.sub(lambda found: rb"\ufffd" if found["lone"] else found[0], text)
     if mended == text:
         raise refusal
     try:
