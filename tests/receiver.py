@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ class Receiver:
         try:
             return self.process.wait(PATIENCE)
         finally:
-            self.process.kill()
+            end(self.process)
 
 
 def free_port() -> int:
@@ -93,7 +93,15 @@ def start(source: Path, port: int, output: Path, settings: Mapping[str, str]) ->
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Leave nothing running, the workers included; a process that has ended is fine."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.receiver import PATIENCE, ROOT, free_port, project, receiver, start
+from tests.receiver import PATIENCE, ROOT, end, free_port, project, receiver, start
 
 MISTAKES = [
     ({"WEBHOOK_SECRET": ""}, "WEBHOOK_SECRET is not set"),
@@ -65,7 +65,7 @@ def refused(tmp_path: Path, settings: Mapping[str, str], source: Path = ROOT) ->
     except subprocess.TimeoutExpired:
         raise AssertionError("it started") from None
     finally:
-        process.kill()
+        end(process)
     said = output.read_text()
     assert "Traceback" not in said
     return said
