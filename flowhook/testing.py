@@ -3,12 +3,26 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, overload
 
 from pydantic.alias_generators import to_camel
 
 from flowhook import events, samples
-from flowhook.events import Event
+from flowhook.events import CommentEvent, Event
+
+CommentType = Literal["packet_comments.created", "packet_comments.updated", "packet_comments.deleted"]
+
+
+@overload
+def make_event(
+    event_type: CommentType, *, properties: Mapping[str, Any] | None = None, **overrides: Any
+) -> CommentEvent: ...
+
+
+@overload
+def make_event(
+    event_type: str, *, properties: Mapping[str, Any] | None = None, **overrides: Any
+) -> Event: ...
 
 
 def make_event(event_type: str, *, properties: Mapping[str, Any] | None = None, **overrides: Any) -> Event:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.receiver import Receiver, receiver
+from tests.receiver import ROOT, Receiver, project, receiver
 
 # A slow machine is no defect; how many examples is a matter of time alone.
 for name, examples in (("quick", 60), ("long", 3_000)):
@@ -16,6 +16,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
-    """The receiver with its default settings and the handlers that are shipped."""
-    with receiver(tmp_path_factory.mktemp("receiver")) as started:
+    """The receiver with its default settings and the handlers that are shipped, without those you add."""
+    tmp_path = tmp_path_factory.mktemp("receiver")
+    shipped = {name: (ROOT / "handlers" / f"{name}.py").read_text() for name in ("log_events", "notify_chat")}
+    with receiver(tmp_path, project(tmp_path, **shipped)) as started:
         yield started

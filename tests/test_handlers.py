@@ -61,9 +61,7 @@ def chat(monkeypatch: pytest.MonkeyPatch) -> Iterator[Chat]:
 
 
 def comment(**properties: Any) -> CommentEvent:
-    event = make_event("packet_comments.created", properties=properties)
-    assert isinstance(event, CommentEvent)
-    return event
+    return make_event("packet_comments.created", properties=properties)
 
 
 def test_a_new_comment_is_posted(chat: Chat) -> None:

@@ -10,7 +10,6 @@ from flowhook import errors, routing, samples
 from flowhook.auth import ALGORITHMS, Form
 from flowhook.cli import COMMANDS
 from flowhook.errors import Problem
-from flowhook.events import CommentEvent
 from flowhook.settings import VARIABLES, load
 from flowhook.testing import make_event
 from tests.my_handler import greet
@@ -85,9 +84,7 @@ def test_the_first_handler_and_its_test_are_those_that_are_tested() -> None:
 
 
 def test_the_first_handler_greets(capsys: pytest.CaptureFixture[str]) -> None:
-    event = make_event("packet_comments.created")
-    assert isinstance(event, CommentEvent)
-    greet(event)
+    greet(make_event("packet_comments.created"))
     assert capsys.readouterr().out == "users/us-ada says: The contract is signed.\n"
     assert [str(pattern) for pattern in getattr(greet, routing.MARK)] == ["packet_comments.created"]
 
