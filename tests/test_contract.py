@@ -4,13 +4,14 @@ import hashlib
 import json
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from flowhook import samples
-from tests.receiver import SECRET, Receiver, project, receiver, until
+from tests.receiver import PATIENCE, SECRET, Receiver, listens, project, receiver, until
 
 EVENT = samples.load("packets.updated")
 DOCUMENT = json.loads(EVENT)
@@ -309,7 +310,20 @@ def test_a_sender_that_goes_away_is_logged_and_harms_nobody(tmp_path: Path) -> N
         until(lambda: "incomplete-body" in [line["outcome"] for line in cut.deliveries()])
 
 
-def test_a_stopped_receiver_exits_cleanly(tmp_path: Path) -> None:
-    with receiver(tmp_path) as stopping:
-        stopping.post(EVENT)
-        assert stopping.stop() == 0
+def test_a_stopped_receiver_finishes_what_it_has_taken(tmp_path: Path) -> None:
+    slow = """
+import logging, time
+from flowhook import on
+
+@on("*")
+def slow(event):
+    logging.getLogger(__name__).info("taken")
+    time.sleep(1)
+"""
+    with receiver(tmp_path, project(tmp_path, slow=slow)) as stopping, ThreadPoolExecutor() as pool:
+        answers = [pool.submit(stopping.post, samples.load(name)) for name in samples.TYPES[:5]]
+        until(lambda: stopping.output().count("taken") == 5)
+        stopping.process.terminate()
+        assert [answer.result().status_code for answer in answers] == [200] * 5
+        assert stopping.process.wait(PATIENCE) == 0
+        assert not listens(stopping.port)
