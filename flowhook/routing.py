@@ -91,7 +91,9 @@ async def _run(
         _, late = await asyncio.wait(tasks, timeout=timeout)
         for task in late:
             task.cancel()
-    return {handler.name: error for task, handler in tasks.items() if (error := _error(task, timeout))}
+    errors = {handler.name: _error(task, timeout) for task, handler in tasks.items()}
+    # Not by its truth: an exception with a length of 0 is one all the same.
+    return {name: error for name, error in errors.items() if error is not None}
 
 
 async def _call(function: Function, event: Event, limiter: CapacityLimiter) -> Exception | None:

@@ -1,6 +1,7 @@
 """Which secrets are accepted at this moment: fixed ones, or those of a file that is read again."""
 
 import asyncio
+import codecs
 import logging
 import time
 from collections.abc import Callable
@@ -94,4 +95,5 @@ class SecretFile(Secrets):
 
 def read_secrets(path: Path) -> tuple[bytes, ...]:
     """The secrets in a file, one a line, white space around them and empty lines left out. Raises OSError."""
-    return tuple(line.strip() for line in path.read_bytes().splitlines() if line.strip())
+    lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines()
+    return tuple(line.strip() for line in lines if line.strip())

@@ -225,7 +225,7 @@ def test_the_guides_example_secret_is_accepted_and_warned_about(tmp_path: Path) 
 def test_a_secret_file_holds_several_and_follows_a_rotation(tmp_path: Path) -> None:
     path = tmp_path / "secrets"
     old, new = b"the-old-secret-0123456789", b"the-new-secret-0123456789"
-    path.write_bytes(b"  " + old + b" \r\n\n")
+    path.write_bytes(b"\xef\xbb\xbf  " + old + b" \r\n\n")
     with receiver(tmp_path, WEBHOOK_SECRET="", WEBHOOK_SECRET_FILE=str(path)) as started:
         assert started.post(EVENT, secret=old).status_code == 200
         assert started.post(EVENT, secret=new).status_code == 401

@@ -199,6 +199,18 @@ def test_nothing_that_a_handler_raises_stops_the_server(error: BaseException) ->
     assert failure.value.members["failed"] == ["h0", "h1"]
 
 
+def test_an_exception_that_is_false_is_a_failure() -> None:
+    class EmptyError(Exception):
+        def __len__(self) -> int:
+            return 0
+
+    async def raises(event: Event) -> None:
+        raise EmptyError
+
+    with pytest.raises(HandlersFailed):
+        deliver(raises)
+
+
 def test_a_decorated_handler_that_returns_a_coroutine_is_awaited() -> None:
     ran = []
 
