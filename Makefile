@@ -6,13 +6,16 @@ SCRIPTS := .ci/run
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check pytest format properties clean
+.PHONY: help run pubsub test check pytest format properties clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 run: $(INSTALLED) ## serve receive on 127.0.0.1:8080 (PORT=8081 make run: elsewhere)
 	@$(BIN)/python -m flowhook run
+
+pubsub: $(INSTALLED) ## serve receive and consume, with the Pub/Sub emulator between them
+	@$(BIN)/python -m flowhook pubsub
 
 test: check pytest ## every check and every test
 

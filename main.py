@@ -2,14 +2,13 @@
 
 import os
 import sys
-from collections.abc import Mapping
 
 import functions_framework.aio
 from starlette.requests import Request
 from starlette.responses import Response
 
 import handlers
-from flowhook import auth, edge, events, logs, routing, settings
+from flowhook import auth, cloud, edge, events, logs, publisher, push, rejected, routing, settings, trace
 from flowhook.delivery import Outcome
 from flowhook.errors import StartError
 
@@ -22,21 +21,39 @@ except StartError as mistake:
 logs.configure(SETTINGS.log_level, SETTINGS.project)
 settings.warn(SETTINGS)
 authenticate = auth.Authenticator(SETTINGS.auth, SETTINGS.secrets).authenticate
-deliver = routing.inline(HANDLERS, SETTINGS.delivery_timeout)
+verify = cloud.verifier(SETTINGS)
+publish = cloud.publisher(SETTINGS)
+rejects = rejected.Rejects(publish, SETTINGS.rejected_topic)
+router = routing.Router(HANDLERS, SETTINGS.delivery_timeout, rejects.keep_event)
+deliver = publisher.to_topic(publish, SETTINGS.topic) if SETTINGS.delivery == "pubsub" else router.deliver
 
 
-async def accept(headers: Mapping[bytes, bytes], query: bytes, body: bytes) -> Outcome:
-    """One delivery, step by step. A step that can't be taken raises the problem that is answered."""
-    await authenticate(headers, query, body)
-    events.require_json(headers)
-    event = events.parse(body)
+async def accept(got: edge.Received) -> Outcome:
+    """One delivery of the platform, step by step. A step that can't be taken raises what is answered."""
+    await authenticate(got.headers, got.query, got.body)
+    async with rejects.keeping(got.body):
+        events.require_json(got.headers)
+        event = events.parse(got.body, traceparent=trace.parent(got.headers))
     logs.note(event_id=event.id, event_type=event.type, entity_path=event.entity_path)
-    if not SETTINGS.wants(event.type):
-        return Outcome(event, "ignored")
-    return await deliver(event)
+    return await deliver(event) if SETTINGS.wants(event.type) else Outcome(event, "ignored")
+
+
+async def run(got: edge.Received) -> Outcome:
+    """One delivery of Pub/Sub, to the handlers behind its path."""
+    await verify(got.headers)
+    deliver_here = router.behind(got.path)
+    event = await push.event(got.body, rejects.keeping)
+    logs.note(event_id=event.id, event_type=event.type, entity_path=event.entity_path)
+    return await deliver_here(event)
 
 
 @functions_framework.aio.http
 async def receive(request: Request) -> Response:
     """The public entry point. A 2xx means that the event is where it should be."""
     return await edge.answer(request, accept, SETTINGS.max_body_bytes)
+
+
+@functions_framework.aio.http
+async def consume(request: Request) -> Response:
+    """The private entry point, for Pub/Sub. A 2xx means that the message must not come again."""
+    return await edge.acknowledge(request, run, push.MAX_BYTES)

@@ -11,13 +11,16 @@ from flowhook.events import Event
 class Outcome:
     """An event that is where it should be; anything else is raised as a `Problem`.
 
-    `handlers` are those that handled it, `rejected` those that will never be able to, with their reasons.
+    `handlers` are those that handled it, `rejected` those that will never be able to, with their reasons;
+    `kept` tells whether Pub/Sub has the event for them. `message_id` is what Pub/Sub calls it.
     """
 
     event: Event
     outcome: str
     handlers: tuple[str, ...] | None = None
     rejected: Mapping[str, str] = field(default_factory=dict)
+    kept: bool = False
+    message_id: str | None = None
 
     def document(self) -> dict[str, Any]:
         """The answer's body; members that say nothing are left out."""
@@ -26,6 +29,8 @@ class Outcome:
             "type": self.event.type,
             "outcome": self.outcome,
         }
+        if self.message_id is not None:
+            document["messageId"] = self.message_id
         if self.handlers is not None:
             document["handlers"] = list(self.handlers)
         if self.rejected:
@@ -35,18 +40,19 @@ class Outcome:
     def noted(self) -> dict[str, Any]:
         """What the log says of it beside the event's own fields."""
         noted = self.document()
-        return {name: noted[name] for name in ("outcome", "handlers", "rejected") if name in noted}
+        return {name: value for name, value in noted.items() if name not in ("id", "type")}
 
     def describe(self) -> str:
         """One line for a person."""
         subject = f"{self.event.type} {self.event.entity_path}"
         if self.rejected:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self.rejected.items())
-            return f"{subject}: rejected for good and not kept, by {reasons}"
+            return f"{subject}: rejected for good and {'' if self.kept else 'not '}kept, by {reasons}"
         if self.outcome == "handled" and not self.handlers:
             return f'{subject}: accepted, but nobody handles it; to handle it, write @on("{self.event.type}")'
         by = f" by {', '.join(self.handlers)}" if self.handlers else ""
-        return f"{subject}: {self.outcome}{by}"
+        as_message = f" as message {self.message_id}" if self.message_id else ""
+        return f"{subject}: {self.outcome}{by}{as_message}"
 
 
 Deliver = Callable[[Event], Awaitable[Outcome]]

@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -11,29 +12,62 @@ from starlette.responses import Response
 
 from flowhook import logs
 from flowhook.delivery import Outcome
-from flowhook.errors import BodyTooLarge, Incomplete, Internal, MethodNotAllowed, Problem
+from flowhook.errors import BodyTooLarge, Incomplete, Internal, MethodNotAllowed, Problem, Refused
 
-Accept = Callable[[Mapping[bytes, bytes], bytes, bytes], Awaitable[Outcome]]
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A request without its framework.
+
+    Header names are in lower case; of one that comes twice the last one counts.
+    """
+
+    path: str
+    query: bytes
+    headers: Mapping[bytes, bytes]
+    body: bytes
+
+
+Accept = Callable[[Received], Awaitable[Outcome]]
 
 
 async def answer(request: Request, accept: Accept, max_body_bytes: int) -> Response:
-    """Run `accept(headers, query, body)` and answer by what it returns or raises. Writes one log line.
+    """Run `accept` and answer the platform by what it returns or raises. Writes one log line."""
+    started = time.perf_counter()
+    outcome = await _take(request, accept, max_body_bytes)
+    if isinstance(outcome, Problem):
+        return _refuse(request, outcome, outcome.status, started)
+    return _json(_confirm(request, outcome, 200, started))
 
-    The headers' names are in lower case; of a header that comes twice the last one counts.
+
+async def acknowledge(request: Request, accept: Accept, max_body_bytes: int) -> Response:
+    """Run `accept` and answer Pub/Sub: 204 for what must not come again. Writes one log line.
+
+    That is what has been handled, and what is refused: it would come back for ever and change nothing.
     """
     started = time.perf_counter()
+    outcome = await _take(request, accept, max_body_bytes)
+    if isinstance(outcome, Refused):
+        _refuse(request, outcome, 204, started)
+    elif isinstance(outcome, Problem):
+        return _refuse(request, outcome, outcome.status, started)
+    else:
+        _confirm(request, outcome, 204, started)
+    return Response(status_code=204)
+
+
+async def _take(request: Request, accept: Accept, max_body_bytes: int) -> Outcome | Problem:
     headers = dict(request.headers.raw)
     logs.begin(headers)
     try:
         body = await _read(request, headers, max_body_bytes)
-        outcome = await accept(headers, request.scope["query_string"], body)
+        return await accept(Received(request.scope["path"], request.scope["query_string"], headers, body))
     except Problem as problem:
-        return _refuse(request, problem, started)
+        return problem
     except Exception as error:  # noqa: BLE001 - the edge: a defect is answered and logged, not dropped
         defect = Internal("The event was not delivered; the log tells why.")
         defect.__cause__ = error
-        return _refuse(request, defect, started)
-    return _confirm(request, outcome, started)
+        return defect
 
 
 async def _read(request: Request, headers: Mapping[bytes, bytes], limit: int) -> bytes:
@@ -57,33 +91,25 @@ async def _read(request: Request, headers: Mapping[bytes, bytes], limit: int) ->
     return b"".join(chunks)
 
 
-def _confirm(request: Request, outcome: Outcome, started: float) -> Response:
+def _confirm(request: Request, outcome: Outcome, status: int, started: float) -> Mapping[str, Any]:
     level = logging.WARNING if outcome.rejected else logging.INFO
-    logs.write(level, outcome.describe(), **outcome.noted(), **_timing(request, 200, started))
-    return _json(200, outcome.document(), "application/json")
+    logs.write(level, outcome.describe(), **outcome.noted(), **_timing(request, status, started))
+    return outcome.document()
 
 
-def _refuse(request: Request, problem: Problem, started: float) -> Response:
+def _refuse(request: Request, problem: Problem, status: int, started: float) -> Response:
     event = logs.noted("event_id")
-    document: dict[str, Any] = {
-        "type": f"urn:flowhook:problem:{problem.slug}",
-        "title": problem.title,
-        "status": problem.status,
-        "detail": problem.detail,
-        **({"instance": event} if event else {}),
-        **problem.members,
-    }
-    level = logging.ERROR if problem.status >= 500 else logging.WARNING
+    level = logging.ERROR if status >= 500 else logging.WARNING
     subject = f"{logs.noted('event_type')} {logs.noted('entity_path')}: " if event else ""
     logs.write(
         level,
-        f"{subject}{problem.title}: {problem.detail}",
+        f"{subject}{problem.title}: {problem.detail} {problem.remark}".rstrip(),
         problem.__cause__,
         outcome=problem.slug,
         **problem.noted,
-        **_timing(request, problem.status, started),
+        **_timing(request, status, started),
     )
-    return _json(problem.status, document, "application/problem+json", problem.headers)
+    return _json(problem.document(event), status, "application/problem+json", problem.headers)
 
 
 def _timing(request: Request, status: int, started: float) -> dict[str, Any]:
@@ -100,6 +126,9 @@ def _timing(request: Request, status: int, started: float) -> dict[str, Any]:
 
 
 def _json(
-    status: int, document: Mapping[str, Any], media_type: str, headers: Mapping[str, str] | None = None
+    document: Mapping[str, Any],
+    status: int = 200,
+    media_type: str = "application/json",
+    headers: Mapping[str, str] | None = None,
 ) -> Response:
     return Response(json.dumps(document) + "\n", status, headers, media_type)

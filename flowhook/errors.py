@@ -19,8 +19,8 @@ class Reject(FlowhookError):  # noqa: N818 - an instruction that a handler gives
 class Problem(FlowhookError):  # noqa: N818 - the RFC's word
     """A delivery that is not answered 2xx. RFC 9457 calls the answer a problem and names its members.
 
-    `detail` is shown to the caller, so it never holds a secret or a piece of the body.
-    `members` are shown too, beside the standard ones; `noted` goes into the log only.
+    `detail` is shown to the caller, so it never holds a secret or a piece of the body. `members` are shown
+    too, beside the standard ones. `noted` are fields and `remark` a sentence for the log only.
     """
 
     status: ClassVar[int]
@@ -33,6 +33,18 @@ class Problem(FlowhookError):  # noqa: N818 - the RFC's word
         self.detail = detail
         self.members: Mapping[str, Any] = {}
         self.noted: Mapping[str, Any] = {}
+        self.remark = ""
+
+    def document(self, instance: str | None = None) -> dict[str, Any]:
+        """The members of RFC 9457; `instance` is the id of the event, where there is one."""
+        return {
+            "type": f"urn:flowhook:problem:{self.slug}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            **({"instance": instance} if instance else {}),
+            **self.members,
+        }
 
 
 class MethodNotAllowed(Problem):
@@ -76,7 +88,14 @@ class Unauthentic(Problem):
         self.noted = {"headers_tried": list(tried)}
 
 
-class UnsupportedMediaType(Problem):
+class Refused(Problem):
+    """An authentic body that is no event, and that sending it again will not make one.
+
+    It is kept in `REJECTED_TOPIC` before it is answered: whoever reads that topic must act.
+    """
+
+
+class UnsupportedMediaType(Refused):
     """Something else than JSON is announced."""
 
     status = 415
@@ -84,7 +103,7 @@ class UnsupportedMediaType(Problem):
     title = "The body is not announced as JSON"
 
 
-class NotJson(Problem):
+class NotJson(Refused):
     """The body is not JSON by RFC 8259."""
 
     status = 400
@@ -92,7 +111,7 @@ class NotJson(Problem):
     title = "The body is not JSON"
 
 
-class NotAnEvent(Problem):
+class NotAnEvent(Refused):
     """The body is JSON, yet not an event of the platform.
 
     `errors` holds a JSON pointer (RFC 6901) and a detail for each field at fault.
@@ -105,6 +124,36 @@ class NotAnEvent(Problem):
     def __init__(self, errors: Sequence[Mapping[str, str]]) -> None:
         super().__init__("The body is JSON, but some fields are missing or of the wrong type.")
         self.members = self.noted = {"errors": list(errors)}
+
+
+class NotAPush(Refused):
+    """What `consume` got is not a Pub/Sub push delivery."""
+
+    status = 400
+    slug = "not-a-push"
+    title = "The body is not a Pub/Sub push delivery"
+
+
+class UnknownHandler(Problem):
+    """No handler has the name that a subscription pushes to: whoever deploys must act."""
+
+    status = 404
+    slug = "unknown-handler"
+    title = "There is no such handler"
+
+
+class Undelivered(Problem):
+    """Not acknowledged by Pub/Sub: the sender must deliver again. `remark` says how to mend what stays so."""
+
+    status = 503
+    slug = "undelivered"
+    title = "The event could not be handed on"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "5"}
+
+    def __init__(self, detail: str, remark: str = "", **noted: str) -> None:
+        super().__init__(detail)
+        self.remark = remark
+        self.noted = noted
 
 
 class HandlersFailed(Problem):

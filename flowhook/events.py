@@ -167,6 +167,18 @@ class Event(Model):
     data: Data
 
     _body: bytes = PrivateAttr(default=b"")
+    _delivery_attempt: int = PrivateAttr(default=1)
+    _traceparent: str | None = PrivateAttr(default=None)
+
+    @property
+    def delivery_attempt(self) -> int:
+        """Which attempt at delivering this is, from 1; always 1 where the sender counts none."""
+        return self._delivery_attempt
+
+    @property
+    def traceparent(self) -> str | None:
+        """The trace that the delivery belongs to (W3C Trace Context), to pass on to whoever you call."""
+        return self._traceparent
 
     @property
     def body(self) -> bytes:
@@ -233,15 +245,16 @@ def require_json(headers: Mapping[bytes, bytes]) -> None:
         raise UnsupportedMediaType("The content type must be application/json.")
 
 
-def parse(body: bytes) -> Event:
-    """The event in `body`. Raises NotJson or NotAnEvent, neither of which quotes it."""
+def parse(body: bytes, *, delivery_attempt: int = 1, traceparent: str | None = None) -> Event:
+    """The event in `body`, delivered so. Raises NotJson or NotAnEvent, neither of which quotes the body."""
     document = _read_json(body)
     model = CommentEvent if _category(document) == "packet_comments" else Event
     try:
         event = model.model_validate(document)
     except ValidationError as error:
         raise NotAnEvent(_pointers(error)) from None
-    event._body = body  # noqa: SLF001 - set once, by the only function that makes events
+    # Set once, by the only function that makes events.
+    event._body, event._delivery_attempt, event._traceparent = body, delivery_attempt, traceparent  # noqa: SLF001
     return event
 
 

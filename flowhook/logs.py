@@ -6,7 +6,6 @@ stands in every line that is written until its end, so the lines of a handler ca
 
 import json
 import logging
-import re
 import sys
 import traceback
 from collections.abc import Mapping
@@ -14,19 +13,18 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from flowhook import trace
+
 # What a caller sent and we note may be megabytes long; a log entry may not (256 KiB).
 MAX_NOTED = 256
 MAX_LIST = 50
 MAX_MESSAGE = 2_000
 MAX_STACK = 20_000
 
-TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
-CLOUD_TRACE = re.compile(rb"([0-9a-f]{32})(?:/(\d{1,20}))?(?:;o=(\d))?")
-
 _noted: ContextVar[dict[str, Any] | None] = ContextVar("noted", default=None)
 
 
-def configure(level: str, project: str | None, stream: TextIO | None = None) -> None:
+def configure(level: str, project: str, stream: TextIO | None = None) -> None:
     """Send every record of the process to `stream` (standard output), replacing what was configured."""
     out = stream or sys.stdout
     handler = logging.StreamHandler(out)
@@ -36,7 +34,7 @@ def configure(level: str, project: str | None, stream: TextIO | None = None) -> 
 
 def begin(headers: Mapping[bytes, bytes]) -> None:
     """A delivery begins: forget what was noted and take its trace from the headers."""
-    _noted.set(_trace(headers))
+    _noted.set(trace.fields(headers))
 
 
 def note(**fields: Any) -> None:
@@ -63,7 +61,7 @@ class JsonFormatter(logging.Formatter):
     https://cloud.google.com/logging/docs/structured-logging
     """
 
-    def __init__(self, project: str | None) -> None:
+    def __init__(self, project: str) -> None:
         super().__init__()
         self._traces = f"projects/{project}/traces/" if project else ""
 
@@ -95,21 +93,6 @@ class TextFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[1]:
             text += "\n" + "\n".join(map(_printable, _stack(record.exc_info[1]).splitlines()))
         return text
-
-
-def _trace(headers: Mapping[bytes, bytes]) -> dict[str, Any]:
-    """The trace fields from `traceparent` (W3C Trace Context), else from Google's older header."""
-    if found := TRACEPARENT.fullmatch(headers.get(b"traceparent", b"")):
-        trace, span, sampled = found[1], found[2].decode(), int(found[3], 16) & 1 == 1
-    elif found := CLOUD_TRACE.fullmatch(headers.get(b"x-cloud-trace-context", b"")):
-        trace, span, sampled = found[1], f"{int(found[2] or 0):016x}", found[3] == b"1"
-    else:
-        return {}
-    return {
-        "logging.googleapis.com/trace": trace.decode(),
-        "logging.googleapis.com/spanId": span,
-        "logging.googleapis.com/trace_sampled": sampled,
-    }
 
 
 def _message(record: logging.LogRecord) -> str:

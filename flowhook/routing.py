@@ -8,6 +8,7 @@ import pkgutil
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ from anyio import CapacityLimiter, to_thread
 
 from flowhook.categories import Pattern
 from flowhook.delivery import Deliver, Outcome
-from flowhook.errors import HandlersFailed, Reject, StartError
+from flowhook.errors import HandlersFailed, Reject, StartError, Undelivered, UnknownHandler
 from flowhook.events import Event
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 MAX_THREADS = 256
 MARK = "__flowhook_patterns__"
 
+# Keeps an event for the handler that rejected it, with its reason; tells whether it is kept now.
+KeepEvent = Callable[[Event, str, str], Awaitable[bool]]
 Function = Callable[[Any], Awaitable[None] | None]
 F = TypeVar("F", bound=Function)
 
@@ -39,6 +42,14 @@ class Handler:
     def wants(self, event: Event) -> bool:
         """Whether one of the patterns selects this event."""
         return any(pattern.matches(event.type) for pattern in self.patterns)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one handler: None is success; `kept` tells of a Reject whether the event is kept."""
+
+    error: Exception | None
+    kept: bool = False
 
 
 def on(*patterns: str) -> Callable[[F], F]:
@@ -66,69 +77,103 @@ def discover(package: ModuleType) -> tuple[Handler, ...]:
     return tuple(handler for name in names for handler in _handlers(_import(package, name), name))
 
 
-def inline(handlers: tuple[Handler, ...], timeout: float) -> Deliver:
-    """Deliver by running every handler that wants the event, all at once, for `timeout` seconds at most.
+class Router:
+    """Runs handlers: every one that wants the event, all at once, for `timeout` seconds at most.
 
-    `def` runs in a thread, `async def` on the loop. Raises HandlersFailed once all have ended or run out
-    of time. A thread can't be stopped: what runs on in it counts no more.
+    `def` runs in a thread, `async def` on the loop. A thread can't be stopped: what runs on in it counts no
+    more. What a handler rejects is kept by `keep` within the same time.
     """
-    limiter = CapacityLimiter(MAX_THREADS)
 
-    async def deliver(event: Event) -> Outcome:
-        wanting = [handler for handler in handlers if handler.wants(event)]
-        errors = await _run(wanting, event, timeout, limiter)
-        return _outcome(event, wanting, errors)
+    def __init__(self, handlers: tuple[Handler, ...], timeout: float, keep: KeepEvent) -> None:
+        self._handlers = handlers
+        self._timeout = timeout
+        self._keep = keep
+        self._limiter = CapacityLimiter(MAX_THREADS)
 
-    return deliver
+    async def deliver(self, event: Event) -> Outcome:
+        """Deliver to every handler that wants the event.
 
+        Raises HandlersFailed once all have ended or run out of time, or Undelivered where all that failed
+        is keeping what was rejected.
+        """
+        wanting = [handler for handler in self._handlers if handler.wants(event)]
+        return _outcome(event, await self._run(wanting, event))
 
-async def _run(
-    handlers: list[Handler], event: Event, timeout: float, limiter: CapacityLimiter
-) -> dict[str, Exception]:
-    """Run all, then tell who raised what. What outlives the time is cancelled, and not waited for."""
-    tasks = {asyncio.create_task(_call(handler.function, event, limiter)): handler for handler in handlers}
-    if tasks:
-        _, late = await asyncio.wait(tasks, timeout=timeout)
-        for task in late:
-            task.cancel()
-    errors = {handler.name: _error(task, timeout) for task, handler in tasks.items()}
-    # Not by its truth: an exception with a length of 0 is one all the same.
-    return {name: error for name, error in errors.items() if error is not None}
+    def behind(self, path: str) -> Deliver:
+        """Deliver to the one that `path`, `/MODULE.FUNCTION`, names; to all behind `/`.
 
+        Raises UnknownHandler.
+        """
+        if path == "/":
+            return self.deliver
+        named = next((handler for handler in self._handlers if f"/{handler.name}" == path), None)
+        if named is None:
+            raise UnknownHandler("No handler has the name in the path.")
+        return partial(self._deliver_to, named)
 
-async def _call(function: Function, event: Event, limiter: CapacityLimiter) -> Exception | None:
-    try:
+    async def _deliver_to(self, handler: Handler, event: Event) -> Outcome:
+        if not handler.wants(event):
+            return Outcome(event, "ignored")
+        return _outcome(event, await self._run([handler], event))
+
+    async def _run(self, handlers: list[Handler], event: Event) -> dict[str, Result]:
+        """Run all, then tell what became of each. What outlives the time is cancelled, and not waited for."""
+        tasks = {asyncio.create_task(self._handle(handler, event)): handler.name for handler in handlers}
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=self._timeout)
+            for task in late:
+                task.cancel()
+        return {name: _result(task, self._timeout) for task, name in tasks.items()}
+
+    async def _handle(self, handler: Handler, event: Event) -> Result:
+        try:
+            await self._call(handler.function, event)
+        except Reject as rejection:
+            return await self._reject(handler, event, rejection)
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises, the others run
+            return Result(error)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - sys.exit() must not take the other deliveries along
+            failure = RuntimeError(f"the handler raised {type(error).__name__}")
+            failure.__cause__ = error
+            return Result(failure)
+        return Result(None)
+
+    async def _call(self, function: Function, event: Event) -> None:
         if inspect.iscoroutinefunction(function):
             await function(event)
-        else:
-            result = await to_thread.run_sync(function, event, abandon_on_cancel=True, limiter=limiter)
-            if inspect.isawaitable(result):
-                await result
-    except Exception as error:  # noqa: BLE001 - whatever a handler raises, the others run
-        return error
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:  # noqa: BLE001 - sys.exit() must not take the other deliveries along
-        failure = RuntimeError(f"the handler raised {type(error).__name__}")
-        failure.__cause__ = error
-        return failure
-    return None
+            return
+        result = await to_thread.run_sync(function, event, abandon_on_cancel=True, limiter=self._limiter)
+        if inspect.isawaitable(result):
+            await result
+
+    async def _reject(self, handler: Handler, event: Event, rejection: Reject) -> Result:
+        try:
+            return Result(rejection, kept=await self._keep(event, handler.name, str(rejection)))
+        except Undelivered as problem:
+            return Result(problem)
 
 
-def _error(task: asyncio.Task[Exception | None], timeout: float) -> Exception | None:
+def _result(task: asyncio.Task[Result], timeout: float) -> Result:
     if not task.done():
-        return TimeoutError(f"the handler was not done after {timeout:g} s")
-    return RuntimeError("the handler cancelled itself") if task.cancelled() else task.result()
+        return Result(TimeoutError(f"the handler was not done after {timeout:g} s"))
+    return Result(RuntimeError("the handler cancelled itself")) if task.cancelled() else task.result()
 
 
-def _outcome(event: Event, wanting: list[Handler], errors: dict[str, Exception]) -> Outcome:
-    rejected = tuple(name for name, error in errors.items() if isinstance(error, Reject))
-    failed = {name: error for name, error in errors.items() if name not in rejected}
-    handled = tuple(handler.name for handler in wanting if handler.name not in errors)
+def _outcome(event: Event, results: dict[str, Result]) -> Outcome:
+    # Not by its truth: an exception with a length of 0 is one all the same.
+    handled = tuple(name for name, result in results.items() if result.error is None)
+    rejected = {name: str(r.error) for name, r in results.items() if isinstance(r.error, Reject)}
+    failed = {name: r.error for name, r in results.items() if r.error is not None and name not in rejected}
+    unkept = [error for error in failed.values() if isinstance(error, Undelivered)]
+    if unkept and len(unkept) == len(failed):
+        raise unkept[0]
     if failed:
-        problem = HandlersFailed(tuple(failed), handled, rejected)
+        problem = HandlersFailed(tuple(failed), handled, tuple(rejected))
         raise problem from ExceptionGroup("handlers failed", list(failed.values()))
-    return Outcome(event, "handled", handled, {name: str(errors[name]) for name in rejected})
+    kept = bool(rejected) and all(results[name].kept for name in rejected)
+    return Outcome(event, "handled", handled, rejected, kept)
 
 
 def _import(package: ModuleType, name: str) -> ModuleType:

@@ -2,18 +2,21 @@
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flowhook.auth import Form
-from flowhook.categories import Pattern
+from flowhook.categories import CATEGORIES, Pattern
 from flowhook.errors import StartError
+from flowhook.messages import MAX_BODY
 from flowhook.secret import SHORT, SecretFile, Secrets
 
 log = logging.getLogger(__name__)
 
+TOPIC = re.compile(r"[A-Za-z][\w.~+%-]{2,254}", re.ASCII)
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -25,7 +28,12 @@ class Settings:
     auth: Form
     delivery: str
     events: tuple[Pattern, ...]
-    project: str | None
+    project: str
+    topic: str
+    rejected_topic: str
+    push_audience: str
+    push_service_account: str
+    emulator: str
     max_body_bytes: int
     delivery_timeout: float
     log_level: str
@@ -33,6 +41,11 @@ class Settings:
     def wants(self, event_type: str) -> bool:
         """Whether `EVENTS` selects this type."""
         return any(pattern.matches(event_type) for pattern in self.events)
+
+    @property
+    def publishes(self) -> bool:
+        """Whether anything goes into Pub/Sub."""
+        return self.delivery == "pubsub" or bool(self.rejected_topic)
 
 
 def load(environment: Mapping[str, str]) -> Settings:
@@ -52,11 +65,23 @@ def load(environment: Mapping[str, str]) -> Settings:
             values[field] = read()
         except ValueError as mistake:
             mistakes.append(str(mistake))
-    if environment.get("REJECTED_TOPIC", "").strip():
-        mistakes.append("REJECTED_TOPIC: keeping refused events is not part of this version; unset it")
+    if not mistakes:
+        settings = Settings(**values)
+        mistakes = list(_contradictions(settings))
     if mistakes:
         raise StartError("\n".join(mistakes))
-    return Settings(**values)
+    return settings
+
+
+def _contradictions(settings: Settings) -> Iterator[str]:
+    if settings.publishes and not settings.project:
+        setting = "DELIVERY=pubsub" if settings.delivery == "pubsub" else "REJECTED_TOPIC"
+        yield f"GOOGLE_CLOUD_PROJECT is not set: {setting} needs to know whose topics to publish to"
+    if settings.publishes and settings.max_body_bytes > MAX_BODY:
+        yield f"MAX_BODY_BYTES={settings.max_body_bytes}: Pub/Sub takes bodies of {MAX_BODY} bytes at most"
+    if bool(settings.push_audience) != bool(settings.push_service_account):
+        missing = "PUSH_SERVICE_ACCOUNT" if settings.push_audience else "PUSH_AUDIENCE"
+        yield f"{missing} is not set: a token is checked for both, its audience and its service account"
 
 
 def warn(settings: Settings) -> None:
@@ -84,6 +109,9 @@ def _reader(
 
 
 def _secrets(environment: Mapping[str, str]) -> Secrets:
+    # `consume` is private and should not be able to read the secret; nothing is authentic without one.
+    if environment.get("FUNCTION_TARGET") == "consume":
+        return Secrets()
     secret = environment.get("WEBHOOK_SECRET", "").strip()
     path = environment.get("WEBHOOK_SECRET_FILE", "").strip()
     if secret and path:
@@ -109,11 +137,23 @@ def _secret_file(path: Path) -> Secrets:
 
 
 def _delivery(value: str) -> str:
-    if value == "pubsub":
-        raise ValueError("delivery to Pub/Sub is not part of this version; use inline")
-    if value != "inline":
-        raise ValueError("it must be inline")
+    if value not in ("inline", "pubsub"):
+        raise ValueError("it must be inline or pubsub")
     return value
+
+
+def _topic(value: str) -> str:
+    """A topic's id: https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names."""
+    longest = value.replace("{category}", max(CATEGORIES, key=len))
+    if value.startswith("goog") or (value and not TOPIC.fullmatch(longest)):
+        raise ValueError("it must be a topic's id: 3 to 255 of A-Za-z0-9-._~+%, a letter first, but not goog")
+    return value
+
+
+def _plain_topic(value: str) -> str:
+    if "{" in value:
+        raise ValueError("what is rejected may have no category: it needs a topic without {category}")
+    return _topic(value)
 
 
 def _patterns(value: str) -> tuple[Pattern, ...]:
@@ -150,7 +190,12 @@ VARIABLES: Mapping[str, tuple[str, str, Callable[[str], Any]]] = {
     "auth": ("WEBHOOK_AUTH", "auto", Form.parse),
     "delivery": ("DELIVERY", "inline", _delivery),
     "events": ("EVENTS", "*", _patterns),
-    "project": ("GOOGLE_CLOUD_PROJECT", "", lambda value: value or None),
+    "project": ("GOOGLE_CLOUD_PROJECT", "", str),
+    "topic": ("PUBSUB_TOPIC", "flows-events", _topic),
+    "rejected_topic": ("REJECTED_TOPIC", "", _plain_topic),
+    "push_audience": ("PUSH_AUDIENCE", "", str),
+    "push_service_account": ("PUSH_SERVICE_ACCOUNT", "", str),
+    "emulator": ("PUBSUB_EMULATOR_HOST", "", str),
     "max_body_bytes": ("MAX_BODY_BYTES", str(8 * 1024 * 1024), _bytes),
     "delivery_timeout": ("DELIVERY_TIMEOUT", "8", _seconds),
     "log_level": ("LOG_LEVEL", "INFO", _log_level),

@@ -32,7 +32,7 @@ def _restored() -> Iterator[None]:
     root.handlers, root.level = handlers, level
 
 
-def entry(headers: dict[bytes, bytes], project: str | None = None, **noted: Any) -> dict[str, Any]:
+def entry(headers: dict[bytes, bytes], project: str = "", **noted: Any) -> dict[str, Any]:
     stream = io.StringIO()
     logs.configure("INFO", project, stream)
     logs.begin(headers)
@@ -66,14 +66,14 @@ def test_what_a_caller_sent_is_cut() -> None:
 
 def test_a_message_is_cut() -> None:
     stream = io.StringIO()
-    logs.configure("INFO", None, stream)
+    logs.configure("INFO", "", stream)
     logging.getLogger("handlers.mine").info("%s", "x" * 1_000_000)
     assert len(stream.getvalue()) < 3_000
 
 
 def test_the_lines_of_a_handler_carry_the_event() -> None:
     stream = io.StringIO()
-    logs.configure("INFO", None, stream)
+    logs.configure("INFO", "", stream)
     logs.begin({})
     logs.note(event_id="e1")
     logging.getLogger("handlers.mine").info("working")
@@ -82,7 +82,7 @@ def test_the_lines_of_a_handler_carry_the_event() -> None:
 
 def test_a_terminal_gets_text_that_it_can_not_be_made_to_obey() -> None:
     stream = Terminal()
-    logs.configure("INFO", None, stream)
+    logs.configure("INFO", "", stream)
     logs.begin({})
     try:
         raise ValueError("\x1b[2J\x07gone")
@@ -99,7 +99,7 @@ def test_a_terminal_gets_text_that_it_can_not_be_made_to_obey() -> None:
 
 def test_a_level_hides_what_is_below_it() -> None:
     stream = io.StringIO()
-    logs.configure("ERROR", None, stream)
+    logs.configure("ERROR", "", stream)
     logs.write(logging.WARNING, "hidden")
     assert stream.getvalue() == ""
 

@@ -61,7 +61,7 @@ def client() -> Iterator[TestClient]:
         patch.setenv("LOG_LEVEL", "CRITICAL")
         root = logging.getLogger()
         handlers, level = root.handlers[:], root.level
-        app = functions_framework.create_app("receive", str(ROOT / "main.py"))  # type: ignore[no-untyped-call]
+        app = functions_framework.create_app("receive", str(ROOT / "main.py"))
         with TestClient(app, raise_server_exceptions=True) as made:
             yield made
         root.handlers, root.level = handlers, level

@@ -9,7 +9,7 @@ import pytest
 from flowhook import errors, routing, samples
 from flowhook.auth import ALGORITHMS, Form
 from flowhook.cli import COMMANDS
-from flowhook.errors import Problem
+from flowhook.errors import NotAPush, Problem, Refused, UnknownHandler
 from flowhook.settings import VARIABLES, load
 from flowhook.testing import make_event
 from tests.my_handler import greet
@@ -39,9 +39,11 @@ def test_the_answers_are_those_that_are_given() -> None:
     problems = {
         value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Problem)
     }
-    given = {(problem.status, problem.slug) for problem in problems - {Problem}}
-    assert {pair for pair in told if pair[0] != 200} == given
-    assert {slug for status, slug in told if status == 200} == {"handled", "ignored"}
+    given = {(problem.status, problem.slug) for problem in problems - {Problem, Refused}}
+    pushed = {(problem.status, problem.slug) for problem in (NotAPush, UnknownHandler)}
+    assert {pair for pair in told if pair[0] != 200} == given - pushed
+    assert {slug for status, slug in told if status == 200} == {"published", "handled", "ignored"}
+    assert all(f"`{slug}`" in README.split("## Pub/Sub\n")[1] for _, slug in pushed)
 
 
 def test_the_ways_of_authentication_are_those_that_are_accepted() -> None:
@@ -60,7 +62,7 @@ def test_the_commands_exist() -> None:
         assert f"\n{target}:" in makefile
 
 
-@pytest.mark.parametrize("options", re.findall(r"python -m flowhook send([^`#\n]*)", README))
+@pytest.mark.parametrize("options", re.findall(r"python -m flowhook send ([^`#\n]*)", README))
 def test_the_options_of_send_exist(options: str) -> None:
     parser = argparse.ArgumentParser()
     COMMANDS["send"].add_arguments(parser)

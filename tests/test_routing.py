@@ -15,7 +15,7 @@ from flowhook import CommentEvent, Event, Reject, on, routing
 from flowhook.categories import Pattern
 from flowhook.delivery import Outcome
 from flowhook.errors import HandlersFailed
-from flowhook.routing import Handler
+from flowhook.routing import Handler, Router
 from flowhook.testing import make_event
 
 EVENT = make_event("packets.created")
@@ -25,13 +25,21 @@ def handler(function: Callable[[Any], Any], name: str = "") -> Handler:
     return Handler(name or function.__name__, (Pattern("*", "*"),), function)
 
 
+def router(*handlers: Handler, timeout: float = 5.0) -> Router:
+    return Router(handlers, timeout, forget)
+
+
+async def forget(event: Event, handler: str, reason: str) -> bool:
+    return False
+
+
 def deliver(*functions: Callable[[Any], Any], timeout: float = 5.0) -> Outcome:
     handlers = tuple(handler(function, f"h{number}") for number, function in enumerate(functions))
     return asyncio.run(_deliver(handlers, timeout))
 
 
 async def _deliver(handlers: tuple[Handler, ...], timeout: float, event: Event = EVENT) -> Outcome:
-    return await routing.inline(handlers, timeout)(event)
+    return await router(*handlers, timeout=timeout).deliver(event)
 
 
 @pytest.fixture
@@ -145,7 +153,7 @@ def test_a_handler_that_outlives_its_time_is_a_failed_one(how: str) -> None:
     async def scenario() -> float:
         started = time.monotonic()
         with pytest.raises(HandlersFailed) as failure:
-            await routing.inline((handler(chosen), handler(lambda event: None, "quick")), 0.2)(EVENT)
+            await router(handler(chosen), handler(lambda event: None, "quick"), timeout=0.2).deliver(EVENT)
         assert failure.value.members["failed"] == [chosen.__name__]
         assert isinstance(failure.value.__cause__, ExceptionGroup)
         assert isinstance(failure.value.__cause__.exceptions[0], TimeoutError)
@@ -161,7 +169,7 @@ def test_slow_handlers_in_threads_block_nobody() -> None:
     together = threading.Barrier(100)
 
     async def scenario() -> list[Outcome]:
-        wait = routing.inline((handler(lambda event: together.wait(20) and None),), 25)
+        wait = router(handler(lambda event: together.wait(20) and None), timeout=25).deliver
         return await asyncio.gather(*(wait(EVENT) for _ in range(100)))
 
     assert len(asyncio.run(scenario())) == 100
@@ -172,12 +180,12 @@ def test_abandoned_threads_leave_room_for_others(monkeypatch: pytest.MonkeyPatch
     release = threading.Event()
 
     async def scenario() -> Outcome:
-        stuck = routing.inline((handler(lambda event: release.wait(30) and None),), 0.05)
+        stuck = router(handler(lambda event: release.wait(30) and None), timeout=0.05).deliver
         for _ in range(4):
             with pytest.raises(HandlersFailed):
                 await stuck(EVENT)
         try:
-            return await routing.inline((handler(lambda event: None, "works"),), 5)(EVENT)
+            return await router(handler(lambda event: None, "works")).deliver(EVENT)
         finally:
             release.set()
 

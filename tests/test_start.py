@@ -38,8 +38,19 @@ MISTAKES = [
     ({"DELIVERY_TIMEOUT": "-1"}, "DELIVERY_TIMEOUT='-1'"),
     ({"DELIVERY_TIMEOUT": "inf"}, "DELIVERY_TIMEOUT='inf'"),
     ({"DELIVERY_TIMEOUT": "nan"}, "DELIVERY_TIMEOUT='nan'"),
-    ({"DELIVERY": "pubsub"}, "delivery to Pub/Sub is not part of this version"),
-    ({"REJECTED_TOPIC": "refused"}, "REJECTED_TOPIC: keeping refused events is not part of this version"),
+    ({"DELIVERY": "pubsub"}, "GOOGLE_CLOUD_PROJECT is not set: DELIVERY=pubsub needs"),
+    ({"REJECTED_TOPIC": "refused"}, "GOOGLE_CLOUD_PROJECT is not set: REJECTED_TOPIC needs"),
+    ({"PUBSUB_TOPIC": "goog-events"}, "PUBSUB_TOPIC='goog-events': it must be a topic's id"),
+    ({"PUBSUB_TOPIC": "projects/p/topics/t"}, "PUBSUB_TOPIC='projects/p/topics/t': it must be a topic's id"),
+    ({"PUBSUB_TOPIC": "flows-{kind}"}, "PUBSUB_TOPIC='flows-{kind}': it must be a topic's id"),
+    ({"PUBSUB_TOPIC": "ab"}, "PUBSUB_TOPIC='ab': it must be a topic's id"),
+    ({"REJECTED_TOPIC": "flows-{category}"}, "it needs a topic without {category}"),
+    (
+        {"REJECTED_TOPIC": "refused", "GOOGLE_CLOUD_PROJECT": "demo", "MAX_BODY_BYTES": "10000000"},
+        "MAX_BODY_BYTES=10000000: Pub/Sub takes bodies of 9950000 bytes at most",
+    ),
+    ({"PUSH_AUDIENCE": "https://consume"}, "PUSH_SERVICE_ACCOUNT is not set"),
+    ({"PUSH_SERVICE_ACCOUNT": "push@demo.iam.gserviceaccount.com"}, "PUSH_AUDIENCE is not set"),
     ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL='LOUD': it must be one of DEBUG"),
 ]
 BROKEN_HANDLERS = [

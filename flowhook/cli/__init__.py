@@ -4,10 +4,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from flowhook.cli import handlers, run, send
+from flowhook.cli import handlers, pubsub, run, send, subscriptions
 from flowhook.cli.errors import CommandError
 
-COMMANDS = {"run": run, "send": send, "handlers": handlers}
+COMMANDS = {
+    "run": run,
+    "pubsub": pubsub,
+    "send": send,
+    "handlers": handlers,
+    "subscriptions": subscriptions,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

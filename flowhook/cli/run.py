@@ -9,6 +9,7 @@ import os
 import shlex
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from flowhook import samples
@@ -30,33 +31,59 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Say how to reach it, then become the functions framework."""
-    port = _free_port(arguments.port)
-    source = Path("main.py").resolve()
-    if not source.exists():
-        raise CommandError("there is no main.py here: change to the folder of flowhook")
-    url = f"http://{HOST}:{port}"
-    print(f"URL     {url}\nSecret  {DEVELOPMENT_SECRET}\n\nSend an event from another terminal:\n")
-    print(_curl(url), flush=True)
-    print(flush=True)
-    environment = {name: value for name, value in os.environ.items() if name != "WEBHOOK_SECRET_FILE"}
-    environment |= {"WEBHOOK_SECRET": DEVELOPMENT_SECRET, "DELIVERY": "inline"}
-    command = [sys.executable, "-m", "functions_framework", "--target=receive", f"--source={source}"]
-    os.execve(sys.executable, [*command, f"--host={HOST}", f"--port={port}"], environment)  # noqa: S606
+    port = chosen_port(arguments.port)
+    start = command("receive", port)
+    introduce(port)
+    os.execve(sys.executable, start, environment({"DELIVERY": "inline"}))  # noqa: S606
 
 
-def _free_port(text: str) -> int:
+def chosen_port(text: str) -> int:
     """The port, if nothing listens there: the server itself would only try again and again."""
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
         raise CommandError(f"{text!r} is not a port: choose one from 1 to 65535")
+    try:
+        return free_port(int(text))
+    except OSError as error:
+        raise CommandError(
+            f"port {text} can't be used ({error.strerror}): choose another one, e.g. PORT=8081 make run"
+        ) from None
+
+
+def free_port(port: int = 0) -> int:
+    """The port if nothing listens there, any such one for 0. Raises OSError where something does."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, int(text)))
-        except OSError as error:
-            raise CommandError(
-                f"port {text} can't be used ({error.strerror}): choose another one, e.g. PORT=8081 make run"
-            ) from None
-    return int(text)
+        probe.bind((HOST, port))
+        free: int = probe.getsockname()[1]
+        return free
+
+
+def listens(port: int) -> bool:
+    """Whether something does, on loopback."""
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def command(target: str, port: int) -> list[str]:
+    """What serves an entry point of main.py. Raises CommandError where there is none."""
+    source = Path("main.py").resolve()
+    if not source.exists():
+        raise CommandError("there is no main.py here: change to the folder of flowhook")
+    framework = [sys.executable, "-m", "functions_framework", f"--target={target}", f"--source={source}"]
+    return [*framework, f"--host={HOST}", f"--port={port}"]
+
+
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """What it sees: this process's environment, the development secret, and the settings."""
+    kept = {name: value for name, value in os.environ.items() if name != "WEBHOOK_SECRET_FILE"}
+    return {**kept, "WEBHOOK_SECRET": DEVELOPMENT_SECRET, **settings}
+
+
+def introduce(port: int) -> None:
+    """Say how to send an event."""
+    url = f"http://{HOST}:{port}"
+    print(f"URL     {url}\nSecret  {DEVELOPMENT_SECRET}\n\nSend an event from another terminal:\n")
+    print(_curl(url), end="\n\n", flush=True)
 
 
 def _curl(url: str) -> str:

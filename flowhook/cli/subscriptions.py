@@ -1,0 +1,34 @@
+"""Print, as JSON, the subscriptions that the handlers need with delivery to Pub/Sub.
+
+Each with its name, topic, handler, push path and filter; an empty filter lets everything through.
+Run it where main.py is. Fails if a handler can't be imported.
+"""
+
+import argparse
+import json
+import os
+from dataclasses import asdict
+
+from flowhook import subscriptions
+from flowhook.cli import handlers
+from flowhook.settings import VARIABLES
+
+PREFIX = "flowhook"
+TOPIC = VARIABLES["topic"][1]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "--topic",
+        default=os.environ.get("PUBSUB_TOPIC") or TOPIC,
+        help=f"may contain {{category}}; default: the variable PUBSUB_TOPIC, else {TOPIC}",
+    )
+    parser.add_argument("--prefix", default=PREFIX, help="how the names begin; default: %(default)s")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the list."""
+    found = subscriptions.needed(handlers.load(), arguments.topic, arguments.prefix)
+    print(json.dumps([asdict(subscription) for subscription in found], indent=2))
+    return 0

@@ -1,0 +1,113 @@
+"""What goes into Pub/Sub: the body as data, byte for byte, and attributes to read and to filter by.
+
+An event's attributes are CloudEvents 1.0 in binary mode, as the draft of its Pub/Sub binding has them.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from flowhook.errors import Problem
+from flowhook.events import Event
+
+# https://cloud.google.com/pubsub/quotas: in bytes. A longer value fails the whole request.
+MAX_ATTRIBUTE = 1024
+MAX_MESSAGE = 10_000_000
+# What the longest attributes take beside a body, with room to spare.
+MAX_BODY = MAX_MESSAGE - 50_000
+
+TYPE_PREFIX = "com.synergyshock.flows."
+# What RFC 3986 allows in a path without escaping.
+PATH = "/-._~!$&'()*+,;=:@"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is published to a topic."""
+
+    data: bytes
+    attributes: Mapping[str, str]
+
+
+def of_event(event: Event) -> Message:
+    """The message of an event. An optional value that Pub/Sub would refuse is left out."""
+    attributes = {
+        "ce-specversion": "1.0",
+        "ce-id": event.id,
+        "ce-source": _source(event.organization_id),
+        "ce-type": f"{TYPE_PREFIX}{event.type}",
+        "ce-subject": event.entity_path,
+        "ce-time": _rfc3339(event.event_timestamp),
+        "content-type": "application/json",
+        "category": event.category,
+        "operation": event.operation_type,
+        "organization_id": event.organization_id,
+        "entity_key": event.entity_key,
+        "traceparent": event.traceparent or "",
+    }
+    return Message(event.body, _allowed(attributes))
+
+
+def of_refused(body: bytes, problem: Problem, now: datetime | None = None) -> Message:
+    """The message of a body that is no event, for the topic of what is rejected."""
+    attributes = {
+        "id": hashlib.sha256(body).hexdigest(),
+        **_reason(problem.slug, problem.status, problem.document(), now),
+    }
+    return Message(body, _allowed(attributes))
+
+
+def of_rejected(event: Event, handler: str, reason: str, now: datetime | None = None) -> Message:
+    """The message of an event that a handler rejected: what `of_event` has, and why it is here."""
+    document = {"type": "urn:flowhook:problem:rejected", "title": "A handler rejected it", "detail": reason}
+    attributes = {"handler": handler, **_reason("rejected", 200, document, now)}
+    return Message(event.body, {**of_event(event).attributes, **_allowed(attributes)})
+
+
+def _reason(reason: str, status: int, problem: Mapping[str, Any], now: datetime | None) -> dict[str, str]:
+    return {
+        "reason": reason,
+        "status": str(status),
+        "received_at": _rfc3339(now or datetime.now(UTC)),
+        "problem": _fitting(problem),
+    }
+
+
+def _fitting(problem: Mapping[str, Any]) -> str:
+    """The problem as JSON, with fewer errors or a shorter detail where it is too long for an attribute."""
+    few = {**problem, "errors": problem["errors"][:3]} if "errors" in problem else problem
+    none = {name: value for name, value in problem.items() if name != "errors"}
+    short = {**none, "detail": problem["detail"][:100] + "…"}
+    written = (json.dumps(document, ensure_ascii=False) for document in (problem, few, none, short))
+    return next((text for text in written if _fits(text)), "")
+
+
+def _source(organization_id: str) -> str:
+    """A URI reference, which CloudEvents require; without the organization where its id is too long."""
+    source = f"//flows/organizations/{quote(organization_id, safe=PATH)}"
+    return source if _fits(source) else "//flows"
+
+
+def _rfc3339(moment: datetime) -> str:
+    """The moment as the platform writes it; empty for an offset that RFC 3339 has no form for."""
+    offset = moment.utcoffset()
+    if offset is None or offset.total_seconds() % 60:
+        return ""
+    precision = "microseconds" if moment.microsecond % 1000 else "milliseconds"
+    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def _allowed(attributes: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in attributes.items() if value and _fits(value)}
+
+
+def _fits(value: str) -> bool:
+    """Whether Pub/Sub takes it: UTF-8, which a handler's text with half an emoji is not, and not too long."""
+    try:
+        return len(value.encode()) <= MAX_ATTRIBUTE
+    except UnicodeEncodeError:
+        return False

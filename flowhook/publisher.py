@@ -1,0 +1,225 @@
+"""Publishing without losing: group commit, one deadline for everything, each message's failure its own.
+
+A message that finds nobody publishing goes at once. While `MAX_IN_FLIGHT` calls to a topic are under way,
+messages wait together, and the next call takes all of them. What fails for a while goes back to the head of
+the queue; what was given up while it waited is never sent. This module does not know Google Cloud: it talks
+to a `Service`.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from flowhook import messages
+from flowhook.delivery import Deliver, Outcome
+from flowhook.errors import Undelivered
+from flowhook.events import Event
+from flowhook.messages import MAX_MESSAGE, Message
+
+# Calls to one topic at a time. More gain little even at a round trip of 30 ms and make groups smaller, so
+# each message dearer; fewer cost throughput.
+MAX_IN_FLIGHT = 4
+# https://cloud.google.com/pubsub/quotas: messages and bytes of a call.
+MAX_GROUP = 1000
+MAX_CALL = MAX_MESSAGE
+# Bytes of a call beside the messages, and of a message's frame in it.
+CALL_OVERHEAD = 1_000
+MESSAGE_OVERHEAD = 8
+# Seconds before a call is tried again that failed though there is a connection: doubled up to the second.
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
+
+Publish = Callable[[str, Message], Awaitable[str]]
+
+
+class UnavailableError(Exception):
+    """The call failed, and may succeed when it is made again."""
+
+
+class InvalidError(Exception):
+    """The service refuses the call for what is in one of its messages; none of them is published."""
+
+
+class Service(Protocol):
+    """What publishes: the seam between grouping and Google Cloud."""
+
+    def encode(self, message: Message) -> tuple[Any, int]:
+        """The message as `call` takes it, and its bytes. Raises InvalidError for what can't be encoded."""
+
+    async def ready(self) -> None:
+        """Return once there is a connection. Raises Undelivered where there is none to be had."""
+
+    async def call(self, topic: str, group: Sequence[Any], timeout: float) -> Sequence[str]:
+        """Publish all or none within `timeout` seconds; the ids of the messages, in their order.
+
+        Raises UnavailableError, InvalidError, or Undelivered for what no repetition mends.
+        """
+
+
+@dataclass(eq=False, slots=True)
+class _Pending:
+    """A message on its way; `acknowledged` is done when it is published, has failed or is given up."""
+
+    encoded: Any
+    size: int
+    deadline: float
+    acknowledged: asyncio.Future[str]
+    last_failure: str = "there was no connection, or no turn"
+
+    def fail(self, error: Exception) -> None:
+        if not self.acknowledged.done():
+            self.acknowledged.set_exception(error)
+
+    def succeed(self, message_id: str) -> None:
+        if not self.acknowledged.done():
+            self.acknowledged.set_result(message_id)
+
+
+class Publisher:
+    """Publishes to any topic of a service; made before the loop runs, used on one loop."""
+
+    def __init__(self, service: Service, timeout: float) -> None:
+        self._service = service
+        self._timeout = timeout
+        self._topics: dict[str, _Topic] = {}
+
+    async def publish(self, topic: str, message: Message) -> str:
+        """Return the message's id once it is acknowledged. Raises Undelivered, within the timeout."""
+        try:
+            encoded, size = self._service.encode(message)
+        except InvalidError as refusal:
+            raise _refused(topic, refusal) from refusal
+        if size > MAX_CALL - CALL_OVERHEAD:
+            raise _refused(topic, InvalidError(f"{size} bytes are more than a message may have"))
+        loop = asyncio.get_running_loop()
+        pending = _Pending(encoded, size, loop.time() + self._timeout, loop.create_future())
+        self._topic(topic).add(pending)
+        try:
+            async with asyncio.timeout_at(pending.deadline):
+                return await pending.acknowledged
+        except TimeoutError:
+            raise Undelivered(
+                "Pub/Sub did not acknowledge it in time.",
+                f"It had {self._timeout:g} s (DELIVERY_TIMEOUT); {pending.last_failure}.",
+                topic=topic,
+            ) from None
+
+    def _topic(self, name: str) -> "_Topic":
+        if name not in self._topics:
+            self._topics[name] = _Topic(name, self._service)
+        return self._topics[name]
+
+
+def to_topic(publish: Publish, topic: str) -> Deliver:
+    """Deliver by publishing to `topic`, in which `{category}` stands for that of the event."""
+
+    async def deliver(event: Event) -> Outcome:
+        name = topic.replace("{category}", event.category)
+        return Outcome(event, "published", message_id=await publish(name, messages.of_event(event)))
+
+    return deliver
+
+
+class _Topic:
+    """The queue of a topic and the tasks that empty it."""
+
+    def __init__(self, name: str, service: Service) -> None:
+        self._name = name
+        self._service = service
+        self._queue: deque[_Pending] = deque()
+        self._senders: set[asyncio.Task[None]] = set()
+        self._forming = 0
+
+    def add(self, pending: _Pending) -> None:
+        """Queue a message, and see to it that somebody takes it."""
+        self._queue.append(pending)
+        self._start_sender()
+
+    def _start_sender(self) -> None:
+        # One that has not formed its group yet takes what comes meanwhile along.
+        if self._queue and not self._forming and len(self._senders) < MAX_IN_FLIGHT:
+            self._forming += 1
+            task = asyncio.create_task(self._send())
+            self._senders.add(task)
+            task.add_done_callback(self._senders.discard)
+
+    async def _send(self) -> None:
+        """Take groups until nothing waits. The group is formed only once there is a connection to use."""
+        pause = FIRST_PAUSE
+        try:
+            while True:
+                await self._service.ready()
+                group = self._take()
+                self._forming -= 1
+                if not group:
+                    return
+                self._start_sender()
+                if await self._publish(group):
+                    pause = FIRST_PAUSE
+                else:
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, LONGEST_PAUSE)
+                self._forming += 1
+        except Exception as error:  # noqa: BLE001 - it reaches whoever waits instead of dying with the task
+            self._forming -= 1
+            self._fail(error)
+
+    def _take(self) -> list[_Pending]:
+        """The next group, within the limits of a call and without what has been given up."""
+        group: list[_Pending] = []
+        room = MAX_CALL - CALL_OVERHEAD
+        while self._queue and len(group) < MAX_GROUP:
+            if self._queue[0].acknowledged.done():
+                self._queue.popleft()
+                continue
+            room -= self._queue[0].size + MESSAGE_OVERHEAD
+            if room < 0 and group:
+                break
+            group.append(self._queue.popleft())
+        return group
+
+    async def _publish(self, group: list[_Pending]) -> bool:
+        """Publish a group. False where it has to be tried again: it is back at the head of the queue."""
+        group = [pending for pending in group if not pending.acknowledged.done()]
+        if not group:
+            return True
+        timeout = max(pending.deadline for pending in group) - asyncio.get_running_loop().time()
+        try:
+            ids = await self._service.call(self._name, [pending.encoded for pending in group], timeout)
+            published = list(zip(group, ids, strict=True))
+        except UnavailableError as failure:
+            self._put_back(group, failure)
+            return False
+        except InvalidError as refusal:
+            return await self._find_refused(group, refusal)
+        except Exception as error:  # noqa: BLE001 - as in `_send`
+            self._fail(error, group)
+            return True
+        for pending, message_id in published:
+            pending.succeed(message_id)
+        return True
+
+    def _put_back(self, group: list[_Pending], failure: UnavailableError) -> None:
+        for pending in group:
+            pending.last_failure = str(failure)
+        self._queue.extendleft(reversed(group))
+
+    async def _find_refused(self, group: list[_Pending], refusal: InvalidError) -> bool:
+        """Halve the group until each message that the service refuses stands alone."""
+        if len(group) == 1:
+            group[0].fail(_refused(self._name, refusal))
+            return True
+        middle = len(group) // 2
+        return all([await self._publish(half) for half in (group[:middle], group[middle:])])
+
+    def _fail(self, error: Exception, group: Sequence[_Pending] = ()) -> None:
+        """What fails one for a reason that lies in the topic fails all that wait for it."""
+        waiting = [*group, *self._queue]
+        self._queue.clear()
+        for pending in waiting:
+            pending.fail(error)
+
+
+def _refused(topic: str, refusal: InvalidError) -> Undelivered:
+    return Undelivered("Pub/Sub refused it.", f"Its reason: {refusal}.", topic=topic)

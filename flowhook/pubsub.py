@@ -1,0 +1,179 @@
+"""The Service that is Google Cloud Pub/Sub. With `flowhook.oidc` all that knows Google Cloud.
+
+The library's messages on a bare gRPC stub: its clients retry for ten minutes where we have seconds, and
+batch after a delay where we don't wait. https://cloud.google.com/pubsub/docs/reference/rpc
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import google.auth
+import grpc
+import grpc.aio
+from google.api_core.gapic_v1.client_info import ClientInfo
+from google.auth.credentials import Credentials, TokenState
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
+from google.auth.transport.requests import Request
+from google.pubsub_v1 import PublishRequest, PublishResponse, PubsubMessage, gapic_version
+
+from flowhook.errors import Undelivered
+from flowhook.messages import Message
+from flowhook.publisher import InvalidError, UnavailableError
+
+HOST = "pubsub.googleapis.com"
+METHOD = "/google.pubsub.v1.Publisher/Publish"
+SCOPE = "https://www.googleapis.com/auth/pubsub"
+USER_AGENT = ClientInfo(gapic_version=gapic_version.__version__).to_user_agent()
+
+# Milliseconds. A lost connection is noticed and made again well within DELIVERY_TIMEOUT.
+CHANNEL_OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    # In spite of its name, how long a connection may take to come about, TLS included.
+    ("grpc.min_reconnect_backoff_ms", 3000),
+    # Only while a call is under way: an idle connection costs nothing, and one that died is noticed.
+    ("grpc.keepalive_time_ms", 2000),
+    ("grpc.keepalive_timeout_ms", 2000),
+    ("grpc.http2.ping_timeout_ms", 2000),
+    # The publisher repeats calls itself, within its deadline, and keeps to the service's limits.
+    ("grpc.enable_retries", 0),
+    ("grpc.max_send_message_length", -1),
+)
+
+# https://cloud.google.com/pubsub/docs/reference/error-codes: what may pass.
+PASSING = {
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.UNKNOWN,
+}
+
+
+class Cause(NamedTuple):
+    """Why a topic can't be published to, for the caller; and what mends it, for the log."""
+
+    detail: str
+    remedy: str
+
+
+LASTING = {
+    grpc.StatusCode.NOT_FOUND: Cause(
+        "The topic does not exist.", "gcloud pubsub topics create {topic} --project={project}"
+    ),
+    grpc.StatusCode.PERMISSION_DENIED: Cause(
+        "Pub/Sub does not permit it.",
+        "gcloud pubsub topics add-iam-policy-binding {topic} --project={project} "
+        "--member=serviceAccount:{account} --role=roles/pubsub.publisher",
+    ),
+    grpc.StatusCode.UNAUTHENTICATED: Cause(
+        "Pub/Sub does not accept the credentials.", "gcloud auth application-default login"
+    ),
+}
+OTHERWISE = Cause("Pub/Sub does not take it.", "gcloud pubsub topics describe {topic} --project={project}")
+
+
+class PubSub:
+    """Topics of one project, on one connection that is made on first use.
+
+    With `emulator` (`HOST:PORT`) they are those of the Pub/Sub emulator, without TLS and credentials.
+    """
+
+    def __init__(self, project: str, emulator: str = "") -> None:
+        self._project = project
+        self._emulator = emulator
+        self._account = "SERVICE_ACCOUNT"
+        self._connecting = asyncio.Lock()
+        self._channel: grpc.aio.Channel | None = None
+        self._credentials: Credentials | None = None
+        self._request = Request()
+
+    def encode(self, message: Message) -> tuple[Any, int]:
+        """The message in protobuf, and its bytes."""
+        try:
+            encoded = PubsubMessage.pb()(data=message.data, attributes=message.attributes)
+        except (TypeError, ValueError) as error:
+            raise InvalidError("an attribute is not text") from error
+        return encoded, encoded.ByteSize()
+
+    async def ready(self) -> None:
+        """Return once there is a connection, however long that takes."""
+        if self._channel is None:
+            async with self._connecting:
+                await self._connect()
+        assert self._channel is not None  # noqa: S101 - `_connect` returns with one
+        await self._channel.channel_ready()
+
+    async def call(self, topic: str, group: Sequence[Any], timeout: float) -> Sequence[str]:
+        """Publish in one call."""
+        path = f"projects/{self._project}/topics/{topic}"
+        request = PublishRequest.pb()(topic=path, messages=group)
+        metadata = await self._metadata(path)
+        try:
+            response = await self._stub(request, timeout=timeout, metadata=metadata, wait_for_ready=False)
+        except grpc.aio.AioRpcError as error:
+            raise self._translated(error, topic) from error
+        return tuple(response.message_ids)
+
+    async def _connect(self) -> None:
+        if self._channel is not None:
+            return
+        if self._emulator:
+            channel = grpc.aio.insecure_channel(self._emulator, CHANNEL_OPTIONS)
+        else:
+            self._credentials = await asyncio.to_thread(_credentials)
+            self._account = getattr(self._credentials, "service_account_email", self._account)
+            channel = grpc.aio.secure_channel(HOST, grpc.ssl_channel_credentials(), CHANNEL_OPTIONS)
+        self._stub = channel.unary_unary(
+            METHOD,
+            request_serializer=PublishRequest.pb().SerializeToString,
+            response_deserializer=PublishResponse.pb().FromString,
+        )
+        self._channel = channel
+
+    async def _metadata(self, path: str) -> tuple[tuple[str, str], ...]:
+        headers = {
+            "x-goog-request-params": f"topic={quote(path, safe='')}",
+            "x-goog-api-client": USER_AGENT,
+        }
+        if self._credentials:
+            await self._authorize(self._credentials, headers)
+        return tuple(headers.items())
+
+    async def _authorize(self, credentials: Credentials, headers: dict[str, str]) -> None:
+        """Add the token. One that is stale is renewed in the background, one that is not valid, now."""
+        try:
+            if credentials.token_state is TokenState.INVALID:
+                async with self._connecting:
+                    await asyncio.to_thread(credentials.before_request, self._request, "POST", METHOD, {})
+            credentials.before_request(self._request, "POST", METHOD, headers)
+        except GoogleAuthError as error:
+            if error.retryable:
+                raise UnavailableError(str(error)) from error
+            raise self._lasting(LASTING[grpc.StatusCode.UNAUTHENTICATED], "") from error
+
+    def _translated(self, error: grpc.aio.AioRpcError, topic: str) -> Exception:
+        code = error.code()
+        if code in PASSING:
+            return UnavailableError(f"{code.name}: {error.details()}")
+        if code is grpc.StatusCode.INVALID_ARGUMENT:
+            return InvalidError(error.details())
+        return self._lasting(LASTING.get(code, OTHERWISE), topic, code.name)
+
+    def _lasting(self, cause: Cause, topic: str, code: str = "") -> Undelivered:
+        remedy = cause.remedy.format(topic=topic, project=self._project, account=self._account)
+        return Undelivered(cause.detail, f"Topic {topic}. To mend it: {remedy}", topic=topic, code=code)
+
+
+def _credentials() -> Credentials:
+    try:
+        credentials, _ = google.auth.default(scopes=[SCOPE])
+    except DefaultCredentialsError as error:
+        cause = LASTING[grpc.StatusCode.UNAUTHENTICATED]
+        raise Undelivered("There are no credentials for Pub/Sub.", f"To mend it: {cause.remedy}") from error
+    credentials.with_non_blocking_refresh()
+    return credentials

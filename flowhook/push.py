@@ -1,0 +1,72 @@
+"""What Pub/Sub pushes: the envelope around a message.
+
+https://cloud.google.com/pubsub/docs/push#receive_push
+"""
+
+import base64
+import binascii
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+from flowhook import events, trace
+from flowhook.errors import NotAPush
+from flowhook.events import Event
+
+# A message of 10 MB in base64, and the envelope.
+MAX_BYTES = 16 * 1024 * 1024
+
+
+def _decode(data: object) -> bytes:
+    try:
+        return base64.b64decode(data, validate=True)  # type: ignore[arg-type]
+    except (binascii.Error, TypeError, ValueError):
+        raise PydanticCustomError("base64", "Input should be base64") from None
+
+
+class Pushed(BaseModel):
+    """The message."""
+
+    model_config = ConfigDict(frozen=True)
+
+    data: Annotated[bytes, BeforeValidator(_decode)] = b""
+    attributes: dict[str, str] = {}
+    message_id: str = Field("", alias="messageId")
+
+
+class Push(BaseModel):
+    """A message on its way to a subscriber. Pub/Sub counts attempts only where dead letters are set up."""
+
+    model_config = ConfigDict(frozen=True)
+
+    message: Pushed
+    subscription: str = ""
+    delivery_attempt: int = Field(1, ge=1, alias="deliveryAttempt")
+
+
+Keeping = Callable[[bytes], AbstractAsyncContextManager[None]]
+
+
+async def event(body: bytes, keeping: Keeping) -> Event:
+    """The event in a push delivery. What is none is kept: the message, or the body that holds no message.
+
+    Raises NotAPush, NotJson or NotAnEvent.
+    """
+    async with keeping(body):
+        push = read(body)
+    message = push.message
+    traceparent = trace.parent({b"traceparent": message.attributes.get("traceparent", "").encode()})
+    async with keeping(message.data):
+        return events.parse(message.data, delivery_attempt=push.delivery_attempt, traceparent=traceparent)
+
+
+def read(body: bytes) -> Push:
+    """The push delivery in `body`. Raises NotAPush."""
+    try:
+        return Push.model_validate_json(body)
+    except ValidationError as error:
+        where = ", ".join(".".join(map(str, found["loc"])) or "the body" for found in error.errors())
+        raise NotAPush(f"These parts are missing or wrong: {where}.") from None

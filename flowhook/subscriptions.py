@@ -1,0 +1,85 @@
+"""Which subscriptions the handlers need: one each, filtered by its patterns; none holds up another."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from flowhook.categories import CATEGORIES, OPERATIONS, OTHER, Pattern
+from flowhook.routing import Handler
+
+# https://cloud.google.com/pubsub/quotas and /docs/pubsub-basics#resource_names
+MAX_FILTER = 256
+MAX_NAME = 255
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """A push subscription; an empty filter lets everything through, and `consume` looks again."""
+
+    name: str
+    topic: str
+    handler: str
+    path: str
+    filter: str
+
+
+def needed(handlers: Sequence[Handler], topic: str, prefix: str) -> list[Subscription]:
+    """The subscriptions of `handlers`, one for each topic where `topic` contains `{category}`."""
+    return [subscription for handler in handlers for subscription in _subscriptions(handler, topic, prefix)]
+
+
+def _subscriptions(handler: Handler, topic: str, prefix: str) -> Iterator[Subscription]:
+    path = f"/{quote(handler.name)}"
+    if "{category}" not in topic:
+        name = _name(prefix, handler.name)
+        yield Subscription(name, topic, handler.name, path, _filter(handler.patterns))
+        return
+    for category in (*CATEGORIES, OTHER):
+        # In a topic of its own the category needs no filter.
+        patterns = [Pattern("*", p.operation) for p in handler.patterns if p.category in ("*", category)]
+        if patterns:
+            name = _name(prefix, handler.name, category)
+            yield Subscription(
+                name, topic.replace("{category}", category), handler.name, path, _filter(patterns)
+            )
+
+
+def _name(*parts: str) -> str:
+    """The parts, as Pub/Sub allows: percent-encoded, cut where too long, with a hash to tell it apart."""
+    name = quote("-".join(parts), safe="~+")
+    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 17]}-{digest}"
+
+
+def _filter(patterns: Iterable[Pattern]) -> str:
+    """The patterns in Pub/Sub's filter language; empty where they are everything or too long for it.
+
+    https://cloud.google.com/pubsub/docs/subscription-message-filter
+    """
+    wanted = {category: _operations(patterns, category) for category in (*CATEGORIES, OTHER)}
+    everywhere = set.intersection(*wanted.values())
+    if everywhere == set(OPERATIONS):
+        return ""
+    terms = [_is("operation", operation) for operation in OPERATIONS if operation in everywhere]
+    for category, operations in wanted.items():
+        rest = [operation for operation in OPERATIONS if operation in operations - everywhere]
+        if operations == set(OPERATIONS):
+            terms.append(_is("category", category))
+        elif rest:
+            terms.append(f"({_is('category', category)} AND {_any(rest)})")
+    text = " OR ".join(terms)
+    return text if len(text.encode()) <= MAX_FILTER else ""
+
+
+def _operations(patterns: Iterable[Pattern], category: str) -> set[str]:
+    return {o for o in OPERATIONS if any(pattern.matches(f"{category}.{o}") for pattern in patterns)}
+
+
+def _any(operations: Sequence[str]) -> str:
+    terms = [_is("operation", operation) for operation in operations]
+    return f"({' OR '.join(terms)})" if len(terms) > 1 else terms[0]
+
+
+def _is(attribute: str, value: str) -> str:
+    return f'attributes.{attribute} = "{value}"'
