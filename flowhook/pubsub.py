@@ -112,11 +112,14 @@ class PubSub:
         """Publish in one call."""
         path = f"projects/{self._project}/topics/{topic}"
         request = PublishRequest.pb()(topic=path, messages=group)
-        metadata = await self._metadata(path)
         try:
+            async with asyncio.timeout(timeout):
+                metadata = await self._metadata(topic, path)
             response = await self._stub(request, timeout=timeout, metadata=metadata, wait_for_ready=False)
         except grpc.aio.AioRpcError as error:
-            raise self._translated(error, topic) from error
+            raise self._translated(error, topic) from None
+        except TimeoutError:
+            raise UnavailableError("The token did not come in time") from None
         return tuple(response.message_ids)
 
     async def _connect(self) -> None:
@@ -135,16 +138,16 @@ class PubSub:
         )
         self._channel = channel
 
-    async def _metadata(self, path: str) -> tuple[tuple[str, str], ...]:
+    async def _metadata(self, topic: str, path: str) -> tuple[tuple[str, str], ...]:
         headers = {
             "x-goog-request-params": f"topic={quote(path, safe='')}",
             "x-goog-api-client": USER_AGENT,
         }
         if self._credentials:
-            await self._authorize(self._credentials, headers)
+            await self._authorize(self._credentials, topic, headers)
         return tuple(headers.items())
 
-    async def _authorize(self, credentials: Credentials, headers: dict[str, str]) -> None:
+    async def _authorize(self, credentials: Credentials, topic: str, headers: dict[str, str]) -> None:
         """Add the token. One that is stale is renewed in the background, one that is not valid, now."""
         try:
             if credentials.token_state is TokenState.INVALID:
@@ -153,20 +156,21 @@ class PubSub:
             credentials.before_request(self._request, "POST", METHOD, headers)
         except GoogleAuthError as error:
             if error.retryable:
-                raise UnavailableError(str(error)) from error
-            raise self._lasting(LASTING[grpc.StatusCode.UNAUTHENTICATED], "") from error
+                raise UnavailableError(str(error)) from None
+            raise self._lasting(LASTING[grpc.StatusCode.UNAUTHENTICATED], topic, str(error)) from None
 
     def _translated(self, error: grpc.aio.AioRpcError, topic: str) -> Exception:
         code = error.code()
+        said = f"{code.name}: {error.details()}"
         if code in PASSING:
-            return UnavailableError(f"{code.name}: {error.details()}")
+            return UnavailableError(said)
         if code is grpc.StatusCode.INVALID_ARGUMENT:
-            return InvalidError(error.details())
-        return self._lasting(LASTING.get(code, OTHERWISE), topic, code.name)
+            return InvalidError(said)
+        return self._lasting(LASTING.get(code, OTHERWISE), topic, said)
 
-    def _lasting(self, cause: Cause, topic: str, code: str = "") -> Undelivered:
+    def _lasting(self, cause: Cause, topic: str, said: str) -> Undelivered:
         remedy = cause.remedy.format(topic=topic, project=self._project, account=self._account)
-        return Undelivered(cause.detail, f"Topic {topic}. To mend it: {remedy}", topic=topic, code=code)
+        return Undelivered(cause.detail, f"Topic {topic}, {said}. To mend it: {remedy}", topic=topic)
 
 
 def _credentials() -> Credentials:
@@ -174,6 +178,6 @@ def _credentials() -> Credentials:
         credentials, _ = google.auth.default(scopes=[SCOPE])
     except DefaultCredentialsError as error:
         cause = LASTING[grpc.StatusCode.UNAUTHENTICATED]
-        raise Undelivered("There are no credentials for Pub/Sub.", f"To mend it: {cause.remedy}") from error
+        raise Undelivered("There are no credentials.", f"{error}. To mend it: {cause.remedy}") from None
     credentials.with_non_blocking_refresh()
     return credentials

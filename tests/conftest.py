@@ -4,6 +4,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from flowhook.cli.emulator import Emulator
+from tests import broker, tally
 from tests.receiver import ROOT, Receiver, project, receiver
 
 # A slow machine is no defect; how many examples is a matter of time alone.
@@ -12,6 +14,21 @@ for name, examples in (("quick", 60), ("long", 3_000)):
         name, max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[Emulator]:
+    """The Pub/Sub emulator, shared: a test makes topics of its own in it and doesn't stop it."""
+    with broker.started() as started:
+        yield started
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the outages did, as a table: how many events were lost is worth more than a green dot."""
+    if tally.ROWS:
+        terminalreporter.section("outages")
+        for line in tally.table():
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import Any
 import httpx2
 
 from flowhook.auth import Form, Proof, sign
+from flowhook.cli.run import free_port, listens
 
 ROOT = Path(__file__).parent.parent
 SECRET = b"a-secret-of-32-characters-at-least"
@@ -68,14 +68,6 @@ class Receiver:
             end(self.process)
 
 
-def free_port() -> int:
-    """A port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def environment(**settings: str) -> dict[str, str]:
     """What a started process sees: nothing of this one's but the path, and the settings."""
     defaults = {"PATH": os.environ["PATH"], "WEBHOOK_SECRET": SECRET.decode(), "PYTHONWARNINGS": "error"}
@@ -83,9 +75,11 @@ def environment(**settings: str) -> dict[str, str]:
     return {name: value for name, value in merged.items() if value}
 
 
-def start(source: Path, port: int, output: Path, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def start(
+    source: Path, port: int, output: Path, settings: Mapping[str, str], target: str = "receive"
+) -> subprocess.Popen[bytes]:
     """Start the framework on `source`/main.py."""
-    command = [str(COMMAND), "--target=receive", f"--source={source / 'main.py'}"]
+    command = [str(COMMAND), f"--target={target}", f"--source={source / 'main.py'}"]
     with output.open("wb") as out:
         return subprocess.Popen(
             [*command, "--host=127.0.0.1", f"--port={port}"],
@@ -105,11 +99,13 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def receiver(tmp_path: Path, source: Path = ROOT, **settings: str) -> Iterator[Receiver]:
-    """A receiver that listens; stopped at the end."""
+def receiver(
+    tmp_path: Path, source: Path = ROOT, *, target: str = "receive", **settings: str
+) -> Iterator[Receiver]:
+    """A receiver that listens (or, with its target, a consumer); stopped at the end."""
     port = free_port()
     output = tmp_path / f"output-{port}"
-    running = Receiver(start(source, port, output, settings), port, output)
+    running = Receiver(start(source, port, output, settings, target), port, output)
     try:
         _wait_until_it_listens(running)
         yield running
@@ -135,12 +131,6 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come true"
         time.sleep(0.02)
-
-
-def listens(port: int) -> bool:
-    """Whether something does, on loopback."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _wait_until_it_listens(running: Receiver) -> None:

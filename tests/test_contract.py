@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from flowhook import samples
-from tests.receiver import PATIENCE, SECRET, Receiver, listens, project, receiver, until
+from flowhook.cli.run import listens
+from tests.receiver import PATIENCE, SECRET, Receiver, project, receiver, until
 
 EVENT = samples.load("packets.updated")
 DOCUMENT = json.loads(EVENT)

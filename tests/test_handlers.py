@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from flowhook import CommentEvent, samples
+from flowhook.cli.run import free_port
 from flowhook.testing import make_event
 from handlers import notify_chat
 from handlers.log_events import log_event
 from handlers.notify_chat import ChatError
-from tests.receiver import free_port, receiver
+from tests.receiver import receiver
 
 
 class Chat(HTTPServer):

@@ -14,7 +14,8 @@ import httpx2
 import pytest
 
 from flowhook import logs, samples
-from tests.receiver import PATIENCE, ROOT, free_port, listens, until
+from flowhook.cli.run import free_port, listens
+from tests.receiver import PATIENCE, ROOT, until
 
 
 class Terminal(io.StringIO):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.receiver import PATIENCE, ROOT, end, free_port, project, receiver, start
+from flowhook.cli.run import free_port
+from tests.receiver import PATIENCE, ROOT, end, project, receiver, start
 
 MISTAKES = [
     ({"WEBHOOK_SECRET": ""}, "WEBHOOK_SECRET is not set"),

@@ -71,7 +71,12 @@ class Emulator:
             time.sleep(0.05)
 
     def end(self) -> None:
-        """End it at once; what it held is gone."""
+        """End it for good."""
+        self.kill()
+        self._client.close()
+
+    def kill(self) -> None:
+        """End it at once, to be started again; what it held is gone."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()

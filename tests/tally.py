@@ -1,0 +1,70 @@
+"""What was sent, what was answered, what is in Pub/Sub: the books of a run, and a table of them all."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+HEADER = ("run", "sent", "200", "503", "no answer", "found", "twice", "lost", "ghosts", "slowest 503", "back")
+ROWS: list[tuple[str, ...]] = []
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one event; status 0 where the connection ended without an answer."""
+
+    id: str
+    status: int
+    seconds: float
+    at: float
+
+
+@dataclass
+class Tally:
+    """A run. `found` are the ids of the events in Pub/Sub, one for each message."""
+
+    answers: list[Answer] = field(default_factory=list)
+    found: Counter[str] = field(default_factory=Counter)
+
+    def with_status(self, *statuses: int) -> set[str]:
+        return {answer.id for answer in self.answers if answer.status in statuses}
+
+    @property
+    def lost(self) -> set[str]:
+        """Answered 200, and not in Pub/Sub."""
+        return self.with_status(200) - set(self.found)
+
+    @property
+    def ghosts(self) -> set[str]:
+        """Answered 503, and in Pub/Sub all the same."""
+        return self.with_status(503) & set(self.found)
+
+    def slowest(self, status: int) -> float:
+        return max((answer.seconds for answer in self.answers if answer.status == status), default=0.0)
+
+    def first_after(self, moment: float, status: int = 200) -> float:
+        """Seconds from `moment` to the first answer with this status to what was sent after it."""
+        return min(a.at for a in self.answers if a.status == status and a.at - a.seconds > moment) - moment
+
+    def enter(self, run: str, back_after: float | None = None) -> None:
+        """Into the table that is shown at the end."""
+        twice = sum(count > 1 for count in self.found.values())
+        counts = (
+            len(self.answers),
+            len(self.with_status(200)),
+            len(self.with_status(503)),
+            len(self.with_status(0)),
+            len(self.found),
+            twice,
+            len(self.lost),
+            len(self.ghosts),
+        )
+        back = "" if back_after is None else f"{back_after:.2f} s"
+        ROWS.append((run, *map(str, counts), f"{self.slowest(503):.2f} s", back))
+
+
+def table() -> Iterator[str]:
+    """The rows as lines of equal columns."""
+    rows = [HEADER, *ROWS]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
