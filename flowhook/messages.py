@@ -83,7 +83,9 @@ def _fitting(problem: Mapping[str, Any]) -> str:
     none = {name: value for name, value in problem.items() if name != "errors"}
     short = {**none, "detail": problem["detail"][:100] + "…"}
     written = (json.dumps(document, ensure_ascii=False) for document in (problem, few, none, short))
-    return next((text for text in written if _fits(text)), "")
+    # Half an emoji, as a handler may cut one, is not UTF-8.
+    mended = (text.encode(errors="replace").decode() for text in written)
+    return next((text for text in mended if _fits(text)), "")
 
 
 def _source(organization_id: str) -> str:

@@ -57,20 +57,23 @@ class Keys:
         return key_id in self._certificates and self._clock() < self._expire_at
 
     async def _download(self) -> None:
-        self._next_at = self._clock() + SHORT_PAUSE
         try:
             response = await asyncio.to_thread(Request(), CERTIFICATES, timeout=TIMEOUT)
-            certificates = json.loads(response.data)
-        except (GoogleAuthError, ValueError) as error:
-            log.error("Google's keys can't be downloaded: %s", error)
+            certificates = json.loads(response.data) if response.status == 200 else None
+        except (GoogleAuthError, ValueError, RecursionError) as error:
+            self._put_off(repr(error))
             return
-        if response.status != 200:
-            log.error("Google's keys can't be downloaded: status %s", response.status)
+        if not isinstance(certificates, dict):
+            self._put_off(f"status {response.status}")
             return
         age = MAX_AGE.search(response.headers.get("cache-control", ""))
         now = self._clock()
         self._certificates = certificates
         self._expire_at, self._next_at = now + max(PAUSE, int(age[1]) if age else 0), now + PAUSE
+
+    def _put_off(self, why: str) -> None:
+        log.error("Google's keys can't be downloaded: %s", why)
+        self._next_at = self._clock() + SHORT_PAUSE
 
 
 class Verifier:
@@ -91,7 +94,7 @@ class Verifier:
             raise Unauthentic
         try:
             key_id = str(jwt.decode_header(token).get("kid"))
-        except (GoogleAuthError, ValueError):
+        except (GoogleAuthError, ValueError, RecursionError):
             raise Unauthentic from None
         claims = self._claims(token, key_id, await self._keys.find(key_id))
         verified = claims.get("email_verified") is True and claims.get("email") == self._service_account
@@ -106,6 +109,6 @@ class Verifier:
             claims: Mapping[str, Any] = jwt.decode(
                 token, certificates, audience=self._audience, clock_skew_in_seconds=SKEW
             )
-        except (GoogleAuthError, ValueError, TypeError):
+        except (GoogleAuthError, ValueError, TypeError, RecursionError):
             raise Unauthentic from None
         return claims

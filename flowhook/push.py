@@ -68,5 +68,6 @@ def read(body: bytes) -> Push:
     try:
         return Push.model_validate_json(body)
     except ValidationError as error:
-        where = ", ".join(".".join(map(str, found["loc"])) or "the body" for found in error.errors())
-        raise NotAPush(f"These parts are missing or wrong: {where}.") from None
+        # Two levels are ours to name; below them is what the message's sender wrote.
+        parts = dict.fromkeys(".".join(map(str, found["loc"][:2])) or "the body" for found in error.errors())
+        raise NotAPush(f"These parts are missing or wrong: {', '.join(parts)}.") from None

@@ -268,4 +268,5 @@ def descendants(pid: int) -> set[int]:
 def parents() -> dict[int, int]:
     """Every process that runs, and who started it."""
     listed = subprocess.run(["ps", "-axo", "pid=,ppid="], capture_output=True, text=True, check=True)
-    return dict(map(int, line.split()) for line in listed.stdout.splitlines())
+    rows = (line.split() for line in listed.stdout.splitlines())
+    return {int(pid): int(parent) for pid, parent in rows}
