@@ -84,7 +84,7 @@ class Unauthentic(Problem):
     headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": 'Bearer realm="flowhook"'}
 
     def __init__(self, tried: Sequence[str] = ()) -> None:
-        super().__init__("The request does not prove that its sender knows the webhook secret.")
+        super().__init__("The request does not prove that it comes from a sender who is accepted here.")
         self.noted = {"headers_tried": list(tried)}
 
 

@@ -57,6 +57,8 @@ class Keys:
         return key_id in self._certificates and self._clock() < self._expire_at
 
     async def _download(self) -> None:
+        # Also where it is cancelled, for its caller went away.
+        self._next_at = self._clock() + SHORT_PAUSE
         try:
             response = await asyncio.to_thread(Request(), CERTIFICATES, timeout=TIMEOUT)
             certificates = json.loads(response.data) if response.status == 200 else None

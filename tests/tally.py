@@ -38,14 +38,16 @@ class Tally:
         """Answered 503, and in Pub/Sub all the same."""
         return self.with_status(503) & set(self.found)
 
-    def slowest(self, status: int) -> float:
-        return max((answer.seconds for answer in self.answers if answer.status == status), default=0.0)
+    def slowest(self, status: int, since: float = 0.0) -> float:
+        """Seconds to the latest answer, counted from `since` for what had been sent before."""
+        answers = [answer for answer in self.answers if answer.status == status]
+        return max((a.at - max(a.at - a.seconds, since) for a in answers), default=0.0)
 
     def first_after(self, moment: float, status: int = 200) -> float:
         """Seconds from `moment` to the first answer with this status to what was sent after it."""
         return min(a.at for a in self.answers if a.status == status and a.at - a.seconds > moment) - moment
 
-    def enter(self, run: str, back_after: float | None = None) -> None:
+    def enter(self, run: str, back_after: float | None = None, since: float = 0.0) -> None:
         """Into the table that is shown at the end."""
         twice = sum(count > 1 for count in self.found.values())
         counts = (
@@ -59,7 +61,7 @@ class Tally:
             len(self.ghosts),
         )
         back = "" if back_after is None else f"{back_after:.2f} s"
-        ROWS.append((run, *map(str, counts), f"{self.slowest(503):.2f} s", back))
+        ROWS.append((run, *map(str, counts), f"{self.slowest(503, since):.2f} s", back))
 
 
 def table() -> Iterator[str]:

@@ -483,6 +483,7 @@ FAILURES: dict[str, Failure] = {
     "nothing": (200, b""),
     "no JSON": (200, b"<html>"),
     "not UTF-8": (200, b'{"k1": "\xff"}'),
+    "nested too deep": (200, b"[" * 100_000),
 }
 
 

@@ -39,7 +39,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Start everything, say how to reach it, and stop everything at the end."""
     port = serve.chosen_port(arguments.port)
     needed = subscriptions.needed(handlers.load(), arguments.topic, PREFIX)
-    signal.signal(signal.SIGTERM, _interrupt)
+    # Both, for a shell's background processes are started to ignore Ctrl-C.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     with _emulator() as emulator:
         settings = {
             "DELIVERY": "pubsub",

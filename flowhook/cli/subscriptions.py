@@ -11,10 +11,11 @@ from dataclasses import asdict
 
 from flowhook import subscriptions
 from flowhook.cli import handlers
+from flowhook.cli.errors import CommandError
 from flowhook.settings import VARIABLES
 
 PREFIX = "flowhook"
-TOPIC = VARIABLES["topic"][1]
+_, TOPIC, check_topic = VARIABLES["topic"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the list."""
+    try:
+        check_topic(arguments.topic)
+        check_topic(arguments.prefix)
+    except ValueError as mistake:
+        raise CommandError(f"--topic or --prefix: {mistake}") from None
     found = subscriptions.needed(handlers.load(), arguments.topic, arguments.prefix)
     print(json.dumps([asdict(subscription) for subscription in found], indent=2))
     return 0
