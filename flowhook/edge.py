@@ -43,11 +43,12 @@ async def answer(request: Request, accept: Accept, max_body_bytes: int) -> Respo
 async def acknowledge(request: Request, accept: Accept, max_body_bytes: int) -> Response:
     """Run `accept` and answer Pub/Sub: 204 for what must not come again. Writes one log line.
 
-    That is what has been handled, and what is refused: it would come back for ever and change nothing.
+    That is what has been handled, and what is refused and kept: it would come back for ever. What is not
+    kept anywhere else comes back until the subscription gives it up, to its dead letters if it has any.
     """
     started = time.perf_counter()
     outcome = await _take(request, accept, max_body_bytes)
-    if isinstance(outcome, Refused):
+    if isinstance(outcome, Refused) and outcome.kept:
         _refuse(request, outcome, 204, started)
     elif isinstance(outcome, Problem):
         return _refuse(request, outcome, outcome.status, started)

@@ -91,8 +91,10 @@ class Unauthentic(Problem):
 class Refused(Problem):
     """An authentic body that is no event, and that sending it again will not make one.
 
-    It is kept in `REJECTED_TOPIC` before it is answered: whoever reads that topic must act.
+    It is kept in `REJECTED_TOPIC`, where there is one, before it is answered: whoever reads that must act.
     """
+
+    kept = False
 
 
 class UnsupportedMediaType(Refused):

@@ -9,6 +9,7 @@ to a `Service`.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,6 +30,7 @@ CALL_OVERHEAD = 1_000
 MESSAGE_OVERHEAD = 8
 # Seconds before a call is tried again that failed though there is a connection: doubled up to the second.
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
+NO_FAILURE = "there was no connection, or no turn"
 
 Publish = Callable[[str, Message], Awaitable[str]]
 
@@ -48,7 +50,10 @@ class Service(Protocol):
         """The message as `call` takes it, and its bytes. Raises InvalidError for what can't be encoded."""
 
     async def ready(self) -> None:
-        """Return once there is a connection. Raises Undelivered where there is none to be had."""
+        """Return once a call can be made.
+
+        Raises UnavailableError where that may come, Undelivered where it won't without somebody's help.
+        """
 
     async def call(self, topic: str, group: Sequence[Any], timeout: float) -> Sequence[str]:
         """Publish all or none within `timeout` seconds; the ids of the messages, in their order.
@@ -65,7 +70,6 @@ class _Pending:
     size: int
     deadline: float
     acknowledged: asyncio.Future[str]
-    last_failure: str = "there was no connection, or no turn"
 
     def fail(self, error: Exception) -> None:
         if not self.acknowledged.done():
@@ -94,14 +98,15 @@ class Publisher:
             raise _refused(topic, InvalidError(f"{size} bytes are more than a message may have"))
         loop = asyncio.get_running_loop()
         pending = _Pending(encoded, size, loop.time() + self._timeout, loop.create_future())
-        self._topic(topic).add(pending)
+        queue = self._topic(topic)
+        queue.add(pending)
         try:
             async with asyncio.timeout_at(pending.deadline):
                 return await pending.acknowledged
         except TimeoutError:
             raise Undelivered(
                 "Pub/Sub did not acknowledge it in time.",
-                f"It had {self._timeout:g} s (DELIVERY_TIMEOUT); {pending.last_failure}.",
+                f"It had {self._timeout:g} s (DELIVERY_TIMEOUT); {queue.last_failure}.",
                 topic=topic,
             ) from None
 
@@ -122,48 +127,66 @@ def to_topic(publish: Publish, topic: str) -> Deliver:
 
 
 class _Topic:
-    """The queue of a topic and the tasks that empty it."""
+    """The queue of a topic, the task that forms groups of it, and those that publish a group each."""
 
     def __init__(self, name: str, service: Service) -> None:
+        self.last_failure = NO_FAILURE
         self._name = name
         self._service = service
         self._queue: deque[_Pending] = deque()
-        self._senders: set[asyncio.Task[None]] = set()
-        self._forming = 0
+        self._dispatcher: asyncio.Task[None] | None = None
+        self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._calls: set[asyncio.Task[None]] = set()
+        self._pause = 0.0
 
     def add(self, pending: _Pending) -> None:
         """Queue a message, and see to it that somebody takes it."""
+        # Without a connection nobody else takes out what was given up; it was added in this order.
+        while self._queue and self._queue[0].acknowledged.done():
+            self._queue.popleft()
         self._queue.append(pending)
-        self._start_sender()
+        self._start_dispatcher()
 
-    def _start_sender(self) -> None:
-        # One that has not formed its group yet takes what comes meanwhile along.
-        if self._queue and not self._forming and len(self._senders) < MAX_IN_FLIGHT:
-            self._forming += 1
-            task = asyncio.create_task(self._send())
-            self._senders.add(task)
-            task.add_done_callback(self._senders.discard)
+    def _start_dispatcher(self) -> None:
+        if self._dispatcher is None or self._dispatcher.done():
+            # It outlives the delivery that starts it, whose notes for the log are not its own.
+            self._dispatcher = asyncio.create_task(self._dispatch(), context=Context())
 
-    async def _send(self) -> None:
-        """Take groups until nothing waits. The group is formed only once there is a connection to use."""
-        pause = FIRST_PAUSE
-        try:
-            while True:
-                await self._service.ready()
-                group = self._take()
-                self._forming -= 1
+    async def _dispatch(self) -> None:
+        """Send groups until nothing waits. A group is formed only once there is a call to be had for it."""
+        while self._queue:
+            await self._slots.acquire()
+            group: list[_Pending] = []
+            try:
+                group = await self._next_group()
+            finally:
                 if not group:
-                    return
-                self._start_sender()
-                if await self._publish(group):
-                    pause = FIRST_PAUSE
-                else:
-                    await asyncio.sleep(pause)
-                    pause = min(2 * pause, LONGEST_PAUSE)
-                self._forming += 1
+                    self._slots.release()
+            if group:
+                self._start_call(group)
+
+    async def _next_group(self) -> list[_Pending]:
+        """What a call can be made for now; nothing where none can be made."""
+        if self._pause:
+            await asyncio.sleep(self._pause)
+        try:
+            await self._service.ready()
+        except UnavailableError as failure:
+            self._slow_down(failure)
         except Exception as error:  # noqa: BLE001 - it reaches whoever waits instead of dying with the task
-            self._forming -= 1
             self._fail(error)
+        else:
+            return self._take()
+        return []
+
+    def _start_call(self, group: list[_Pending]) -> None:
+        call = asyncio.create_task(self._publish(group))
+        self._calls.add(call)
+        call.add_done_callback(self._end_call)
+
+    def _end_call(self, call: asyncio.Task[None]) -> None:
+        self._calls.discard(call)
+        self._slots.release()
 
     def _take(self) -> list[_Pending]:
         """The next group, within the limits of a call and without what has been given up."""
@@ -179,39 +202,40 @@ class _Topic:
             group.append(self._queue.popleft())
         return group
 
-    async def _publish(self, group: list[_Pending]) -> bool:
-        """Publish a group. False where it has to be tried again: it is back at the head of the queue."""
+    async def _publish(self, group: list[_Pending]) -> None:
+        """Publish a group. What has to be tried again goes back to the head of the queue."""
         group = [pending for pending in group if not pending.acknowledged.done()]
         if not group:
-            return True
+            return
         timeout = max(pending.deadline for pending in group) - asyncio.get_running_loop().time()
         try:
             ids = await self._service.call(self._name, [pending.encoded for pending in group], timeout)
             published = list(zip(group, ids, strict=True))
         except UnavailableError as failure:
-            self._put_back(group, failure)
-            return False
+            self._slow_down(failure)
+            self._queue.extendleft(reversed(group))
+            self._start_dispatcher()
         except InvalidError as refusal:
-            return await self._find_refused(group, refusal)
-        except Exception as error:  # noqa: BLE001 - as in `_send`
+            await self._find_refused(group, refusal)
+        except Exception as error:  # noqa: BLE001 - as in `_next_group`
             self._fail(error, group)
-            return True
-        for pending, message_id in published:
-            pending.succeed(message_id)
-        return True
+        else:
+            self._pause, self.last_failure = 0.0, NO_FAILURE
+            for pending, message_id in published:
+                pending.succeed(message_id)
 
-    def _put_back(self, group: list[_Pending], failure: UnavailableError) -> None:
-        for pending in group:
-            pending.last_failure = str(failure)
-        self._queue.extendleft(reversed(group))
-
-    async def _find_refused(self, group: list[_Pending], refusal: InvalidError) -> bool:
+    async def _find_refused(self, group: list[_Pending], refusal: InvalidError) -> None:
         """Halve the group until each message that the service refuses stands alone."""
         if len(group) == 1:
             group[0].fail(_refused(self._name, refusal))
-            return True
+            return
         middle = len(group) // 2
-        return all([await self._publish(half) for half in (group[:middle], group[middle:])])
+        for half in (group[:middle], group[middle:]):
+            await self._publish(half)
+
+    def _slow_down(self, failure: UnavailableError) -> None:
+        self.last_failure = str(failure)
+        self._pause = min(2 * self._pause or FIRST_PAUSE, LONGEST_PAUSE)
 
     def _fail(self, error: Exception, group: Sequence[_Pending] = ()) -> None:
         """What fails one for a reason that lies in the topic fails all that wait for it."""

@@ -5,7 +5,9 @@ batch after a delay where we don't wait. https://cloud.google.com/pubsub/docs/re
 """
 
 import asyncio
+import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -14,7 +16,7 @@ import grpc
 import grpc.aio
 from google.api_core.gapic_v1.client_info import ClientInfo
 from google.auth.credentials import Credentials, TokenState
-from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
 from google.auth.transport.requests import Request
 from google.pubsub_v1 import PublishRequest, PublishResponse, PubsubMessage, gapic_version
 
@@ -22,9 +24,13 @@ from flowhook.errors import Undelivered
 from flowhook.messages import Message
 from flowhook.publisher import InvalidError, UnavailableError
 
+log = logging.getLogger(__name__)
+
 HOST = "pubsub.googleapis.com"
 METHOD = "/google.pubsub.v1.Publisher/Publish"
 SCOPE = "https://www.googleapis.com/auth/pubsub"
+# Seconds for one attempt at getting a token; google-auth makes a few.
+TOKEN_TIMEOUT = 5
 USER_AGENT = ClientInfo(gapic_version=gapic_version.__version__).to_user_agent()
 
 # Milliseconds. A lost connection is noticed and made again well within DELIVERY_TIMEOUT.
@@ -33,13 +39,13 @@ CHANNEL_OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 500),
     # In spite of its name, how long a connection may take to come about, TLS included.
     ("grpc.min_reconnect_backoff_ms", 3000),
-    # Only while a call is under way: an idle connection costs nothing, and one that died is noticed.
-    ("grpc.keepalive_time_ms", 2000),
+    # Google's front ends punish pings that come more often.
+    ("grpc.keepalive_time_ms", 30_000),
+    # On Linux also TCP_USER_TIMEOUT: a connection that died while it was idle is noticed by what is sent.
     ("grpc.keepalive_timeout_ms", 2000),
     ("grpc.http2.ping_timeout_ms", 2000),
-    # The publisher repeats calls itself, within its deadline, and keeps to the service's limits.
+    # The publisher repeats calls itself, within its deadline.
     ("grpc.enable_retries", 0),
-    ("grpc.max_send_message_length", -1),
 )
 
 # https://cloud.google.com/pubsub/docs/reference/error-codes: what may pass.
@@ -86,11 +92,10 @@ class PubSub:
     def __init__(self, project: str, emulator: str = "") -> None:
         self._project = project
         self._emulator = emulator
-        self._account = "SERVICE_ACCOUNT"
         self._connecting = asyncio.Lock()
         self._channel: grpc.aio.Channel | None = None
         self._credentials: Credentials | None = None
-        self._request = Request()
+        self._renewing: asyncio.Future[None] | None = None
 
     def encode(self, message: Message) -> tuple[Any, int]:
         """The message in protobuf, and its bytes."""
@@ -101,25 +106,24 @@ class PubSub:
         return encoded, encoded.ByteSize()
 
     async def ready(self) -> None:
-        """Return once there is a connection, however long that takes."""
+        """Return once there are a connection, however long that takes, and a token."""
         if self._channel is None:
             async with self._connecting:
                 await self._connect()
         assert self._channel is not None  # noqa: S101 - `_connect` returns with one
         await self._channel.channel_ready()
+        if self._credentials:
+            await self._renew(self._credentials)
 
     async def call(self, topic: str, group: Sequence[Any], timeout: float) -> Sequence[str]:
         """Publish in one call."""
         path = f"projects/{self._project}/topics/{topic}"
         request = PublishRequest.pb()(topic=path, messages=group)
+        metadata = self._metadata(path)
         try:
-            async with asyncio.timeout(timeout):
-                metadata = await self._metadata(topic, path)
             response = await self._stub(request, timeout=timeout, metadata=metadata, wait_for_ready=False)
         except grpc.aio.AioRpcError as error:
             raise self._translated(error, topic) from None
-        except TimeoutError:
-            raise UnavailableError("The token did not come in time") from None
         return tuple(response.message_ids)
 
     async def _connect(self) -> None:
@@ -129,7 +133,6 @@ class PubSub:
             channel = grpc.aio.insecure_channel(self._emulator, CHANNEL_OPTIONS)
         else:
             self._credentials = await asyncio.to_thread(_credentials)
-            self._account = getattr(self._credentials, "service_account_email", self._account)
             channel = grpc.aio.secure_channel(HOST, grpc.ssl_channel_credentials(), CHANNEL_OPTIONS)
         self._stub = channel.unary_unary(
             METHOD,
@@ -138,26 +141,32 @@ class PubSub:
         )
         self._channel = channel
 
-    async def _metadata(self, topic: str, path: str) -> tuple[tuple[str, str], ...]:
+    def _metadata(self, path: str) -> tuple[tuple[str, str], ...]:
         headers = {
             "x-goog-request-params": f"topic={quote(path, safe='')}",
             "x-goog-api-client": USER_AGENT,
         }
         if self._credentials:
-            await self._authorize(self._credentials, topic, headers)
+            self._credentials.apply(headers)
         return tuple(headers.items())
 
-    async def _authorize(self, credentials: Credentials, topic: str, headers: dict[str, str]) -> None:
-        """Add the token. One that is stale is renewed in the background, one that is not valid, now."""
-        try:
-            if credentials.token_state is TokenState.INVALID:
-                async with self._connecting:
-                    await asyncio.to_thread(credentials.before_request, self._request, "POST", METHOD, {})
-            credentials.before_request(self._request, "POST", METHOD, headers)
-        except GoogleAuthError as error:
-            if error.retryable:
-                raise UnavailableError(str(error)) from None
-            raise self._lasting(LASTING[grpc.StatusCode.UNAUTHENTICATED], topic, str(error)) from None
+    async def _renew(self, credentials: Credentials) -> None:
+        """See to a token: one that ends soon is replaced in the background, without one everybody waits.
+
+        In a thread, for google-auth waits for the network; in one at a time, however often it hangs.
+        """
+        state = credentials.token_state
+        if state is TokenState.FRESH:
+            return
+        if self._renewing is None or self._renewing.done():
+            request = partial(Request(), timeout=TOKEN_TIMEOUT)
+            self._renewing = asyncio.ensure_future(asyncio.to_thread(credentials.refresh, request))
+            self._renewing.add_done_callback(_log_failure)
+        if state is TokenState.INVALID:
+            try:
+                await asyncio.shield(self._renewing)
+            except GoogleAuthError as error:
+                raise _refreshing_failed(error) from None
 
     def _translated(self, error: grpc.aio.AioRpcError, topic: str) -> Exception:
         code = error.code()
@@ -166,10 +175,11 @@ class PubSub:
             return UnavailableError(said)
         if code is grpc.StatusCode.INVALID_ARGUMENT:
             return InvalidError(said)
-        return self._lasting(LASTING.get(code, OTHERWISE), topic, said)
-
-    def _lasting(self, cause: Cause, topic: str, said: str) -> Undelivered:
-        remedy = cause.remedy.format(topic=topic, project=self._project, account=self._account)
+        if code is grpc.StatusCode.UNAUTHENTICATED and self._credentials:
+            self._credentials.token = None
+        cause = LASTING.get(code, OTHERWISE)
+        account = getattr(self._credentials, "service_account_email", "SERVICE_ACCOUNT")
+        remedy = cause.remedy.format(topic=topic, project=self._project, account=account)
         return Undelivered(cause.detail, f"Topic {topic}, {said}. To mend it: {remedy}", topic=topic)
 
 
@@ -177,7 +187,20 @@ def _credentials() -> Credentials:
     try:
         credentials, _ = google.auth.default(scopes=[SCOPE])
     except DefaultCredentialsError as error:
-        cause = LASTING[grpc.StatusCode.UNAUTHENTICATED]
-        raise Undelivered("There are no credentials.", f"{error}. To mend it: {cause.remedy}") from None
-    credentials.with_non_blocking_refresh()
+        raise _no_token("There are no credentials.", error) from None
     return credentials
+
+
+def _refreshing_failed(error: GoogleAuthError) -> Exception:
+    """What the network did passes, what the endpoint says about the credentials does not."""
+    passing = error.retryable or any(isinstance(e, TransportError) for e in (error, error.__cause__))
+    return UnavailableError(str(error)) if passing else _no_token("The credentials are not accepted.", error)
+
+
+def _no_token(detail: str, error: GoogleAuthError) -> Undelivered:
+    return Undelivered(detail, f"{error}. To mend it: {LASTING[grpc.StatusCode.UNAUTHENTICATED].remedy}")
+
+
+def _log_failure(renewing: asyncio.Future[None]) -> None:
+    if not renewing.cancelled() and (error := renewing.exception()):
+        log.warning("The token for Pub/Sub can't be renewed: %s", error)

@@ -21,6 +21,8 @@ MAX_BYTES = 16 * 1024 * 1024
 
 
 def _decode(data: object) -> bytes:
+    if data is None:
+        return b""
     try:
         return base64.b64decode(data, validate=True)  # type: ignore[arg-type]
     except (binascii.Error, TypeError, ValueError):
@@ -33,8 +35,7 @@ class Pushed(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     data: Annotated[bytes, BeforeValidator(_decode)] = b""
-    attributes: dict[str, str] = {}
-    message_id: str = Field("", alias="messageId")
+    attributes: dict[str, str] | None = None
 
 
 class Push(BaseModel):
@@ -43,8 +44,7 @@ class Push(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     message: Pushed
-    subscription: str = ""
-    delivery_attempt: int = Field(1, ge=1, alias="deliveryAttempt")
+    delivery_attempt: Annotated[int, Field(ge=1)] | None = Field(None, alias="deliveryAttempt")
 
 
 Keeping = Callable[[bytes], AbstractAsyncContextManager[None]]
@@ -58,9 +58,13 @@ async def event(body: bytes, keeping: Keeping) -> Event:
     async with keeping(body):
         push = read(body)
     message = push.message
-    traceparent = trace.parent({b"traceparent": message.attributes.get("traceparent", "").encode()})
+    traceparent = (message.attributes or {}).get("traceparent", "")
     async with keeping(message.data):
-        return events.parse(message.data, delivery_attempt=push.delivery_attempt, traceparent=traceparent)
+        return events.parse(
+            message.data,
+            delivery_attempt=push.delivery_attempt or 1,
+            traceparent=trace.parent({b"traceparent": traceparent.encode()}),
+        )
 
 
 def read(body: bytes) -> Push:

@@ -27,9 +27,11 @@ class Rejects:
             yield
         except Refused as problem:
             message_id = await self._keep(messages.of_refused(body, problem))
+            problem.kept = message_id is not None
+            problem.remark = (
+                f"Kept in {self._topic} as message {message_id}." if message_id else "It is not kept."
+            )
             problem.noted = {**problem.noted, **({"messageId": message_id} if message_id else {})}
-            kept = f"Kept in {self._topic} as message {message_id}." if message_id else "It is not kept."
-            problem.remark = kept
             raise
 
     async def keep_event(self, event: Event, handler: str, reason: str) -> bool:

@@ -157,6 +157,14 @@ def test_what_cannot_be_kept_comes_again(emulator: Emulator, tmp_path: Path) -> 
         assert push(consumer, "/mine.rejects", envelope(EVENT)).status_code == 503
 
 
+def test_without_a_topic_to_keep_it_in_it_is_not_acknowledged(tmp_path: Path) -> None:
+    """A subscription that does not wrap events must not eat them; dead letters may take them."""
+    with receiver(tmp_path, project(tmp_path, mine=HANDLERS), target="consume") as consumer:
+        assert push(consumer, "/mine.works", EVENT).status_code == 400
+        assert push(consumer, "/mine.works", envelope(b"{}")).status_code == 422
+        assert "It is not kept." in consumer.deliveries()[-1]["message"]
+
+
 def test_a_message_as_large_as_pubsub_takes_gets_through(consumer: Receiver) -> None:
     document = {**json.loads(samples.load("packets.deleted")), "padding": "x" * 9_900_000}
     assert push(consumer, "/mine.works", envelope(json.dumps(document).encode())).status_code == 204

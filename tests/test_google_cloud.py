@@ -25,7 +25,7 @@ from google.pubsub_v1 import PublishRequest, PublishResponse
 
 from flowhook import samples
 from tests.proxy import background_loop
-from tests.receiver import Receiver, project, receiver
+from tests.receiver import Receiver, project, receiver, until
 
 ACCOUNT = "receive@demo.iam.gserviceaccount.com"
 EVENT = samples.load("users.created")
@@ -201,6 +201,86 @@ def test_it_publishes_with_a_token_that_it_asks_for_once(
     assert "gapic/" in service.metadata[0]["x-goog-api-client"]
 
 
+class Metadata(http.server.ThreadingHTTPServer):
+    """The metadata server of Cloud Run: who we are, and tokens.
+
+    https://cloud.google.com/run/docs/container-contract#metadata-server
+    """
+
+    def __init__(self, tokens: Tokens) -> None:
+        super().__init__(("127.0.0.1", 0), MetadataRequest)
+        self.tokens = tokens
+        self.address = f"127.0.0.1:{self.server_address[1]}"
+
+
+class MetadataRequest(http.server.BaseHTTPRequestHandler):
+    server: Metadata
+
+    def do_GET(self) -> None:
+        tokens = self.server.tokens
+        document: object = {"email": ACCOUNT, "aliases": ["default"], "scopes": []}
+        if "token" in self.path:
+            tokens.given.append(f"token-{len(tokens.given)}")
+            document = {"access_token": tokens.given[-1], "expires_in": tokens.lifetime}
+        elif "service-accounts" not in self.path:
+            document = "demo"
+        body = json.dumps(document).encode() if isinstance(document, dict) else str(document).encode()
+        self.send_response(tokens.status)
+        self.send_header("metadata-flavor", "Google")
+        self.send_header("content-type", "application/json" if isinstance(document, dict) else "text/plain")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def on_cloud_run(tmp_path: Path, service: Service, tokens: Tokens) -> Iterator[Receiver]:
+    with Metadata(tokens) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        where = dict.fromkeys(("GCE_METADATA_HOST", "GCE_METADATA_IP", "GCE_METADATA_ROOT"), server.address)
+        none = {"GOOGLE_APPLICATION_CREDENTIALS": "", "CLOUDSDK_CONFIG": str(tmp_path)}
+        with publishing(tmp_path, service, tmp_path / "none", **where, **none) as started:
+            yield started
+        server.shutdown()
+        thread.join()
+
+
+def test_on_cloud_run_a_missing_permission_is_told_with_the_account(
+    tmp_path: Path, tokens: Tokens, service: Service
+) -> None:
+    with on_cloud_run(tmp_path, service, tokens) as started:
+        assert started.post(EVENT).status_code == 200
+        service.permitted = False
+        assert started.post(EVENT).status_code == 503
+        assert f"--member=serviceAccount:{ACCOUNT}" in started.deliveries()[-1]["message"]
+
+
+def test_a_token_that_ends_soon_is_used_while_a_new_one_cannot_be_had(
+    tmp_path: Path, tokens: Tokens, service: Service
+) -> None:
+    """google-auth calls it stale in its last minutes; nobody waits for the next one then."""
+    tokens.lifetime = 100
+    with on_cloud_run(tmp_path, service, tokens) as started:
+        assert started.post(EVENT).status_code == 200
+        tokens.status = 503
+        answers = [started.post(EVENT) for _ in range(20)]
+        assert {answer.status_code for answer in answers} == {200}
+        assert max(answer.elapsed.total_seconds() for answer in answers) < 1
+        tokens.status, tokens.lifetime = 200, 3600
+        until(
+            lambda: started.post(EVENT).status_code == 200 and len(service.metadata) > 21 and fresh(service)
+        )
+
+
+def fresh(service: Service) -> bool:
+    """Whether the last call was made with a newer token than the first."""
+    return service.metadata[-1]["authorization"] != service.metadata[0]["authorization"]
+
+
 def test_a_token_that_has_expired_is_replaced(tmp_path: Path, tokens: Tokens, service: Service) -> None:
     tokens.lifetime = 0
     with publishing(tmp_path, service, service_account(tmp_path, tokens)) as started:
@@ -208,8 +288,8 @@ def test_a_token_that_has_expired_is_replaced(tmp_path: Path, tokens: Tokens, se
         tokens.lifetime = 3600
         assert started.post(EVENT).status_code == 200
         assert started.post(EVENT).status_code == 200
-    assert service.metadata[-1]["authorization"] == f"Bearer {tokens.given[-1]}"
-    assert 2 <= len(tokens.given) <= 3
+    assert service.metadata[-1]["authorization"] == "Bearer token-1"
+    assert len(tokens.given) == 2
 
 
 @pytest.mark.parametrize("status", [500, 503])
@@ -221,6 +301,30 @@ def test_an_endpoint_that_gives_no_token_is_asked_again(
         assert started.post(EVENT).status_code == 503
         assert service.published == []
         tokens.status = 200
+        assert started.post(EVENT).status_code == 200
+
+
+def test_an_endpoint_that_cannot_be_reached_is_asked_until_the_time_is_up(
+    tmp_path: Path, tokens: Tokens, service: Service
+) -> None:
+    key = service_account(tmp_path, tokens)
+    key.write_text(key.read_text().replace(tokens.url, "http://127.0.0.1:1/token"))
+    with publishing(tmp_path, service, key) as started:
+        response = started.post(EVENT)
+        message = started.deliveries()[-1]["message"]
+    assert response.status_code == 503
+    assert response.elapsed.total_seconds() > 2.5
+    assert "It had 3 s" in message
+    assert "login" not in message
+
+
+def test_a_token_that_the_service_refuses_is_replaced(
+    tmp_path: Path, tokens: Tokens, service: Service
+) -> None:
+    with publishing(tmp_path, service, service_account(tmp_path, tokens)) as started:
+        assert started.post(EVENT).status_code == 200
+        tokens.given[0] = "withdrawn"
+        assert started.post(EVENT).status_code == 503
         assert started.post(EVENT).status_code == 200
 
 

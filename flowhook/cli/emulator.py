@@ -63,10 +63,17 @@ class Emulator:
             stderr=self._output,
             start_new_session=True,
         )
+        try:
+            self._wait()
+        except BaseException:
+            # Ctrl-C too: Java must not outlive whoever wanted it.
+            self.end()
+            raise
+
+    def _wait(self) -> None:
         deadline = time.monotonic() + PATIENCE
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
-                self.end()
                 raise CommandError(f"the Pub/Sub emulator did not start on {self.host}")
             time.sleep(0.05)
 
