@@ -1,0 +1,1 @@
+"""Measurements that settle a question; each is a module to run."""
