@@ -60,13 +60,9 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=2000, help="messages a second; default: %(default)g")
     parser.add_argument("--seconds", type=float, default=3, help="of each; default: %(default)g")
     parsed = parser.parse_args()
-    emulator = Emulator(free_port())
-    try:
+    with Emulator(free_port()) as emulator, proxy(emulator.host) as between:
         emulator.create_topic(TOPIC)
-        with proxy(emulator.host) as between:
-            _table(between, parsed.rate, parsed.seconds)
-    finally:
-        emulator.end()
+        _table(between, parsed.rate, parsed.seconds)
     return 0
 
 

@@ -25,11 +25,8 @@ def started() -> Iterator[Emulator]:
         if os.environ.get("REQUIRE_EMULATOR") == "1":
             raise
         pytest.skip(str(missing))
-    emulator = Emulator(free_port())
-    try:
+    with Emulator(free_port()) as emulator:
         yield emulator
-    finally:
-        emulator.end()
 
 
 def topic(emulator: Emulator, name: str = "") -> str:

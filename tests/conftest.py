@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, settings
 
 from flowhook.cli.emulator import Emulator
 from tests import broker, tally
+from tests.clock import Clock
 from tests.receiver import ROOT, Receiver, project, receiver
 
 # A slow machine is no defect; how many examples is a matter of time alone.
@@ -21,6 +22,11 @@ def emulator() -> Iterator[Emulator]:
     """The Pub/Sub emulator, shared: a test makes topics of its own in it and doesn't stop it."""
     with broker.started() as started:
         yield started
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -107,9 +107,7 @@ def proxy(target: str) -> Iterator[Proxy]:
 
 
 @contextmanager
-def background_loop() -> Iterator[
-    tuple[asyncio.AbstractEventLoop, Callable[[Coroutine[Any, Any, Any]], Any]]
-]:
+def background_loop() -> Iterator[tuple[asyncio.AbstractEventLoop, Run]]:
     """A loop that runs in a thread, and what runs a coroutine on it."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)

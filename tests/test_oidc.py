@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from flowhook import oidc, samples
 from flowhook.errors import Unauthentic, Undelivered
 from flowhook.oidc import PAUSE, SHORT_PAUSE, Keys, Verifier
+from tests.clock import Clock
 from tests.receiver import Receiver, project, receiver
 from tests.test_properties import JSON
 
@@ -165,19 +166,6 @@ def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[Google]:
     with serving() as server:
         monkeypatch.setattr(oidc, "CERTIFICATES", server.url)
         yield server
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

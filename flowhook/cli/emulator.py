@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -17,9 +17,9 @@ from typing import IO, Any
 import httpx2
 
 from flowhook.cli.errors import CommandError
+from flowhook.cli.run import HOST
 
-HOST = "127.0.0.1"
-# Seconds that Java may take to start.
+# Seconds that a process may take to start, Java among them.
 PATIENCE = 60.0
 PULLED_AT_ONCE = 1_000
 
@@ -38,8 +38,17 @@ def find() -> Path:
     return script
 
 
+def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], name: str) -> None:
+    """Return once the process is ready. Raises CommandError where it ends or takes too long."""
+    deadline = time.monotonic() + PATIENCE
+    while not ready():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise CommandError(f"{name} did not start")
+        time.sleep(0.05)
+
+
 class Emulator:
-    """One emulator and the project `demo` in it. Whoever made it ends it."""
+    """One emulator and the project `demo` in it. Whoever made it ends it, or uses it as a context."""
 
     project = "demo"
 
@@ -64,18 +73,17 @@ class Emulator:
             start_new_session=True,
         )
         try:
-            self._wait()
+            wait_until(self._answers, self.process, f"the Pub/Sub emulator on {self.host}")
         except BaseException:
             # Ctrl-C too: Java must not outlive whoever wanted it.
             self.end()
             raise
 
-    def _wait(self) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not self._answers():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise CommandError(f"the Pub/Sub emulator did not start on {self.host}")
-            time.sleep(0.05)
+    def __enter__(self) -> "Emulator":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
     def end(self) -> None:
         """End it for good."""

@@ -20,8 +20,7 @@ from flowhook import subscriptions
 from flowhook.categories import CATEGORIES, OTHER
 from flowhook.cli import handlers
 from flowhook.cli import run as serve
-from flowhook.cli.emulator import PATIENCE, Emulator
-from flowhook.cli.errors import CommandError
+from flowhook.cli.emulator import Emulator, wait_until
 from flowhook.cli.subscriptions import PREFIX, TOPIC
 
 REJECTED_TOPIC = "flows-rejected"
@@ -42,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     # Both, for a shell's background processes are started to ignore Ctrl-C.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    with _emulator() as emulator:
+    with Emulator(serve.free_port()) as emulator:
         settings = {
             "DELIVERY": "pubsub",
             "GOOGLE_CLOUD_PROJECT": emulator.project,
@@ -60,15 +59,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
-
-
-@contextmanager
-def _emulator() -> Iterator[Emulator]:
-    emulator = Emulator(serve.free_port())
-    try:
-        yield emulator
-    finally:
-        emulator.end()
 
 
 def _create(emulator: Emulator, topic: str, needed: list[subscriptions.Subscription], consume: str) -> None:
@@ -94,11 +84,7 @@ def _served(target: str, port: int, settings: dict[str, str]) -> Iterator[subpro
         serve.command(target, port), env=serve.environment(settings), start_new_session=True
     )
     try:
-        deadline = time.monotonic() + PATIENCE
-        while not serve.listens(port):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise CommandError(f"{target} did not start")
-            time.sleep(0.05)
+        wait_until(lambda: serve.listens(port), process, target)
         yield process
     finally:
         process.terminate()
