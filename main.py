@@ -8,13 +8,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import handlers
-from flowhook import auth, cloud, edge, events, logs, publisher, push, rejected, routing, settings, trace
+from flowhook import auth, cloud, edge, envelope, logs, publisher, push, rejected, routing, runtime, settings
 from flowhook.delivery import Outcome
 from flowhook.errors import StartError
 
 try:
-    SETTINGS = settings.load(os.environ)
-    HANDLERS = routing.discover(handlers)
+    SETTINGS, HANDLERS = settings.load(os.environ), routing.discover(handlers)
 except StartError as mistake:
     sys.exit(f"flowhook can't start.\n{mistake}")
 
@@ -26,14 +25,15 @@ publish = cloud.publisher(SETTINGS)
 rejects = rejected.Rejects(publish, SETTINGS.rejected_topic)
 router = routing.Router(HANDLERS, SETTINGS.delivery_timeout, rejects.keep_event)
 deliver = publisher.to_topic(publish, SETTINGS.topic) if SETTINGS.delivery == "pubsub" else router.deliver
+runtime.settle()
 
 
 async def accept(got: edge.Received) -> Outcome:
     """One delivery of the platform, step by step. A step that can't be taken raises what is answered."""
     await authenticate(got.headers, got.query, got.body)
     async with rejects.keeping(got.body):
-        events.require_json(got.headers)
-        event = events.parse(got.body, traceparent=trace.parent(got.headers))
+        envelope.require_json(got.headers)
+        event = envelope.read(got.body, traceparent=got.traceparent)
     logs.note(event_id=event.id, event_type=event.type, entity_path=event.entity_path)
     return await deliver(event) if SETTINGS.wants(event.type) else Outcome(event, "ignored")
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from flowhook.errors import Undelivered
 from flowhook.messages import Message
-from flowhook.publisher import Publish, Publisher
+from flowhook.publisher import Publish, Publisher, Service
 from flowhook.settings import Settings
 
 Verify = Callable[[Mapping[bytes, bytes]], Awaitable[None]]
@@ -17,9 +17,17 @@ def publisher(settings: Settings) -> Publish:
     """What publishes to the project's topics."""
     if not settings.publishes:
         return _nowhere
+    return Publisher(_service(settings), settings.delivery_timeout).publish
+
+
+def _service(settings: Settings) -> Service:
     from flowhook.pubsub import PubSub  # noqa: PLC0415 - see the module's docstring
 
-    return Publisher(PubSub(settings.project, settings.emulator), settings.delivery_timeout).publish
+    if settings.emulator:
+        return PubSub(settings.project, settings.emulator)
+    from flowhook import tokens  # noqa: PLC0415 - the same
+
+    return PubSub(settings.project, find_tokens=tokens.find)
 
 
 def verifier(settings: Settings) -> Verify:

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from flowhook.events import Event
+from flowhook.envelope import Envelope
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Outcome:
     `kept` tells whether Pub/Sub has the event for them. `message_id` is what Pub/Sub calls it.
     """
 
-    event: Event
+    event: Envelope
     outcome: str
     handlers: tuple[str, ...] | None = None
     rejected: Mapping[str, str] = field(default_factory=dict)
@@ -37,11 +37,6 @@ class Outcome:
             document["rejected"] = list(self.rejected)
         return document
 
-    def noted(self) -> dict[str, Any]:
-        """What the log says of it beside the event's own fields."""
-        noted = self.document()
-        return {name: value for name, value in noted.items() if name not in ("id", "type")}
-
     def describe(self) -> str:
         """One line for a person."""
         subject = f"{self.event.type} {self.event.entity_path}"
@@ -55,4 +50,4 @@ class Outcome:
         return f"{subject}: {self.outcome}{by}{as_message}"
 
 
-Deliver = Callable[[Event], Awaitable[Outcome]]
+Deliver = Callable[[Envelope], Awaitable[Outcome]]

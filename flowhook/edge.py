@@ -1,16 +1,16 @@
 """The only module that knows the web framework: a request becomes bytes, an outcome or problem an answer."""
 
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.requests import ClientDisconnect, Request
+from pydantic_core import to_json
+from starlette.requests import Request
 from starlette.responses import Response
 
-from flowhook import logs
+from flowhook import logs, trace
 from flowhook.delivery import Outcome
 from flowhook.errors import BodyTooLarge, Incomplete, Internal, MethodNotAllowed, Problem, Refused
 
@@ -27,6 +27,14 @@ class Received:
     headers: Mapping[bytes, bytes]
     body: bytes
 
+    @property
+    def traceparent(self) -> str | None:
+        """The trace that it belongs to (W3C Trace Context)."""
+        return trace.parent(self.headers)
+
+
+# Members of an answer that stand in the log under other names.
+NOTED_BEFORE = ("id", "type")
 
 Accept = Callable[[Received], Awaitable[Outcome]]
 
@@ -58,7 +66,8 @@ async def acknowledge(request: Request, accept: Accept, max_body_bytes: int) -> 
 
 
 async def _take(request: Request, accept: Accept, max_body_bytes: int) -> Outcome | Problem:
-    headers = dict(request.headers.raw)
+    # Bytes as they came: Starlette's own mapping decodes and copies them.
+    headers = dict(request.scope["headers"])
     logs.begin(headers)
     try:
         body = await _read(request, headers, max_body_bytes)
@@ -75,27 +84,34 @@ async def _read(request: Request, headers: Mapping[bytes, bytes], limit: int) ->
     """The body, if the method is POST and it has at most `limit` bytes; no more than that is ever held."""
     if request.method != "POST":
         raise MethodNotAllowed("Send events with POST.")
-    too_large = BodyTooLarge(f"The body may have {limit} bytes at most.")
     announced = headers.get(b"content-length", b"")
     # More digits than that, Python would refuse to read.
     if announced.isdigit() and (len(announced) > 18 or int(announced) > limit):
-        raise too_large
-    chunks, size = [], 0
-    try:
-        async for chunk in request.stream():
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > limit:
-                raise too_large
-    except ClientDisconnect:
-        raise Incomplete("The connection was closed before the body was whole.") from None
-    return b"".join(chunks)
+        raise _too_large(limit)
+    chunks, size, more = [], 0, True
+    while more:
+        # ASGI's own messages: Starlette's iterator over them costs more than all the checks.
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise Incomplete("The connection was closed before the body was whole.")
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > limit:
+            raise _too_large(limit)
+        more = message.get("more_body", False)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The body may have {limit} bytes at most.")
 
 
 def _confirm(request: Request, outcome: Outcome, status: int, started: float) -> Mapping[str, Any]:
     level = logging.WARNING if outcome.rejected else logging.INFO
-    logs.write(level, outcome.describe(), **outcome.noted(), **_timing(request, status, started))
-    return outcome.document()
+    document = outcome.document()
+    noted = {name: document[name] for name in document if name not in NOTED_BEFORE}
+    logs.write(level, outcome.describe(), **noted, **_timing(request, status, started))
+    return document
 
 
 def _refuse(request: Request, problem: Problem, status: int, started: float) -> Response:
@@ -132,4 +148,4 @@ def _json(
     media_type: str = "application/json",
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    return Response(json.dumps(document) + "\n", status, headers, media_type)
+    return Response(to_json(document) + b"\n", status, headers, media_type)

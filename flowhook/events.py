@@ -37,18 +37,17 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema, from_json
 
 from flowhook.categories import classify
-from flowhook.errors import NotAnEvent, NotJson, UnsupportedMediaType
+from flowhook.errors import NotAnEvent, NotJson
 
 T = TypeVar("T")
 
-JSON_TYPES = re.compile(r"(application|text)/json|[\w.+-]+/[\w.+-]+\+json")
 # A lone surrogate, and what must not be taken for one: an escaped backslash before a `u`, and a pair.
 SURROGATE = re.compile(
     rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
 
 
-def _read_timestamp(value: object) -> datetime:
+def read_timestamp(value: object) -> datetime:
     """An ISO 8601 string as an aware datetime; without an offset it is UTC, as the platform's are."""
     if not isinstance(value, str):
         raise PydanticCustomError("timestamp_type", "Input should be an ISO 8601 string")
@@ -59,7 +58,16 @@ def _read_timestamp(value: object) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-Timestamp = Annotated[datetime, BeforeValidator(_read_timestamp)]
+def rfc3339(moment: datetime) -> str:
+    """The moment as the platform writes it; empty for an offset that RFC 3339 has no form for."""
+    offset = moment.utcoffset()
+    if offset is None or offset.total_seconds() % 60:
+        return ""
+    precision = "microseconds" if moment.microsecond % 1000 else "milliseconds"
+    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+Timestamp = Annotated[datetime, BeforeValidator(read_timestamp)]
 Names = Annotated[tuple[str, ...], Field(fail_fast=True)]
 
 
@@ -131,7 +139,7 @@ class CommentProperties(dict[str, Any]):
     def created_at(self) -> datetime | None:
         """When it was written; always aware."""
         try:
-            return _read_timestamp(self.get("createdAt"))
+            return read_timestamp(self.get("createdAt"))
         except PydanticCustomError:
             return None
 
@@ -236,13 +244,6 @@ class CommentEvent(Event):
         """The comment as it is, or as it last was where it has been deleted."""
         state = self.data.value or self.data.old_value
         return state.properties if state else CommentProperties()
-
-
-def require_json(headers: Mapping[bytes, bytes]) -> None:
-    """Raise UnsupportedMediaType unless the content type is JSON or absent."""
-    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if media_type and not JSON_TYPES.fullmatch(media_type.decode("latin-1")):
-        raise UnsupportedMediaType("The content type must be application/json.")
 
 
 def parse(body: bytes, *, delivery_attempt: int = 1, traceparent: str | None = None) -> Event:

@@ -13,6 +13,8 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from pydantic_core import to_json
+
 from flowhook import trace
 
 # What a caller sent and we note may be megabytes long; a log entry may not (256 KiB).
@@ -21,6 +23,7 @@ MAX_LIST = 50
 MAX_MESSAGE = 2_000
 MAX_STACK = 20_000
 
+_deliveries = logging.getLogger("flowhook")
 _noted: ContextVar[dict[str, Any] | None] = ContextVar("noted", default=None)
 
 
@@ -30,6 +33,9 @@ def configure(level: str, project: str, stream: TextIO | None = None) -> None:
     handler = logging.StreamHandler(out)
     handler.setFormatter(TextFormatter() if out.isatty() else JsonFormatter(project))
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    # What no line of ours shows need not be found out for each: "Optimization" in Python's Logging HOWTO.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging.logAsyncioTasks = False  # type: ignore[attr-defined] # since Python 3.12
 
 
 def begin(headers: Mapping[bytes, bytes]) -> None:
@@ -52,7 +58,10 @@ def noted(name: str) -> Any:
 def write(level: int, message: str, error: BaseException | None = None, **fields: Any) -> None:
     """The line of a delivery, with the traceback of `error` and, in JSON, `fields` beside it."""
     note(**fields)
-    logging.getLogger("flowhook").log(level, message, exc_info=error)
+    if _deliveries.isEnabledFor(level):
+        # Not `log`, which looks through the stack for a caller that is always the same.
+        told = (type(error), error, error.__traceback__) if error else None
+        _deliveries.handle(logging.LogRecord("flowhook", level, "", 0, message, None, told))
 
 
 class JsonFormatter(logging.Formatter):
@@ -78,7 +87,7 @@ class JsonFormatter(logging.Formatter):
             entry["logging.googleapis.com/trace"] = self._traces + entry["logging.googleapis.com/trace"]
         if record.exc_info and record.exc_info[1]:
             entry["stack_trace"] = _stack(record.exc_info[1])
-        return json.dumps(entry, default=str)
+        return _encode(entry)
 
 
 class TextFormatter(logging.Formatter):
@@ -108,9 +117,19 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def _encode(entry: Mapping[str, Any]) -> str:
+    """The entry as JSON in ASCII, whatever the encoding of the stream; the slower way where it takes one."""
+    try:
+        text = to_json(entry, fallback=str, inf_nan_mode="strings")
+    except ValueError:
+        # Half an emoji, as a handler may cut one.
+        return json.dumps(entry, default=str)
+    return text.decode() if text.isascii() else json.dumps(entry, default=str)
+
+
 def _short(value: Any) -> Any:
-    if isinstance(value, str) and len(value) > MAX_NOTED:
-        return value[:MAX_NOTED] + "…"
-    if isinstance(value, list | tuple):
+    if isinstance(value, str):
+        return value if len(value) <= MAX_NOTED else value[:MAX_NOTED] + "…"
+    if isinstance(value, (list, tuple)):
         return [_short(item) for item in value[:MAX_LIST]]
     return value

@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
+from flowhook.envelope import Envelope
 from flowhook.errors import Problem
-from flowhook.events import Event
+from flowhook.events import rfc3339
 
 # https://cloud.google.com/pubsub/quotas: in bytes. A longer value fails the whole request.
 MAX_ATTRIBUTE = 1024
@@ -33,7 +34,7 @@ class Message:
     attributes: Mapping[str, str]
 
 
-def of_event(event: Event) -> Message:
+def of_event(event: Envelope) -> Message:
     """The message of an event. An optional value that Pub/Sub would refuse is left out."""
     attributes = {
         "ce-specversion": "1.0",
@@ -41,7 +42,7 @@ def of_event(event: Event) -> Message:
         "ce-source": _source(event.organization_id),
         "ce-type": f"{TYPE_PREFIX}{event.type}",
         "ce-subject": event.entity_path,
-        "ce-time": _rfc3339(event.event_timestamp),
+        "ce-time": event.time,
         "content-type": "application/json",
         "category": event.category,
         "operation": event.operation_type,
@@ -61,7 +62,7 @@ def of_refused(body: bytes, problem: Problem, now: datetime | None = None) -> Me
     return Message(body, _allowed(attributes))
 
 
-def of_rejected(event: Event, handler: str, reason: str, now: datetime | None = None) -> Message:
+def of_rejected(event: Envelope, handler: str, reason: str, now: datetime | None = None) -> Message:
     """The message of an event that a handler rejected: what `of_event` has, and why it is here."""
     document = {"type": "urn:flowhook:problem:rejected", "title": "A handler rejected it", "detail": reason}
     attributes = {"handler": handler, **_reason("rejected", 200, document, now)}
@@ -72,7 +73,7 @@ def _reason(reason: str, status: int, problem: Mapping[str, Any], now: datetime 
     return {
         "reason": reason,
         "status": str(status),
-        "received_at": _rfc3339(now or datetime.now(UTC)),
+        "received_at": rfc3339(now or datetime.now(UTC)),
         "problem": _fitting(problem),
     }
 
@@ -94,21 +95,14 @@ def _source(organization_id: str) -> str:
     return source if _fits(source) else "//flows"
 
 
-def _rfc3339(moment: datetime) -> str:
-    """The moment as the platform writes it; empty for an offset that RFC 3339 has no form for."""
-    offset = moment.utcoffset()
-    if offset is None or offset.total_seconds() % 60:
-        return ""
-    precision = "microseconds" if moment.microsecond % 1000 else "milliseconds"
-    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
-
-
 def _allowed(attributes: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in attributes.items() if value and _fits(value)}
 
 
 def _fits(value: str) -> bool:
     """Whether Pub/Sub takes it: UTF-8, which a handler's text with half an emoji is not, and not too long."""
+    if value.isascii():
+        return len(value) <= MAX_ATTRIBUTE
     try:
         return len(value.encode()) <= MAX_ATTRIBUTE
     except UnicodeEncodeError:

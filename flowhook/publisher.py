@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from flowhook import messages
 from flowhook.delivery import Deliver, Outcome
+from flowhook.envelope import Envelope
 from flowhook.errors import Undelivered
-from flowhook.events import Event
 from flowhook.messages import MAX_MESSAGE, Message
 
 # Calls to one topic at a time. More gain little even at a round trip of 30 ms and make groups smaller, so
@@ -25,9 +25,8 @@ MAX_IN_FLIGHT = 4
 # https://cloud.google.com/pubsub/quotas: messages and bytes of a call.
 MAX_GROUP = 1000
 MAX_CALL = MAX_MESSAGE
-# Bytes of a call beside the messages, and of a message's frame in it.
+# Bytes of a call beside the messages.
 CALL_OVERHEAD = 1_000
-MESSAGE_OVERHEAD = 8
 # Seconds before a call is tried again that failed though there is a connection: doubled up to the second.
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
 NO_FAILURE = "there was no connection, or no turn"
@@ -46,8 +45,8 @@ class InvalidError(Exception):
 class Service(Protocol):
     """What publishes: the seam between grouping and Google Cloud."""
 
-    def encode(self, message: Message) -> tuple[Any, int]:
-        """The message as `call` takes it, and its bytes. Raises InvalidError for what can't be encoded."""
+    def encode(self, message: Message) -> bytes:
+        """The message as it goes over the wire. Raises InvalidError for what can't be encoded."""
 
     async def ready(self) -> None:
         """Return once a call can be made.
@@ -55,7 +54,7 @@ class Service(Protocol):
         Raises UnavailableError where that may come, Undelivered where it won't without somebody's help.
         """
 
-    async def call(self, topic: str, group: Sequence[Any], timeout: float) -> Sequence[str]:
+    async def call(self, topic: str, group: Sequence[bytes], timeout: float) -> Sequence[str]:
         """Publish all or none within `timeout` seconds; the ids of the messages, in their order.
 
         Raises UnavailableError, InvalidError, or Undelivered for what no repetition mends.
@@ -66,8 +65,7 @@ class Service(Protocol):
 class _Pending:
     """A message on its way; `acknowledged` is done when it is published, has failed or is given up."""
 
-    encoded: Any
-    size: int
+    encoded: bytes
     deadline: float
     acknowledged: asyncio.Future[str]
 
@@ -91,24 +89,27 @@ class Publisher:
     async def publish(self, topic: str, message: Message) -> str:
         """Return the message's id once it is acknowledged. Raises Undelivered, within the timeout."""
         try:
-            encoded, size = self._service.encode(message)
+            encoded = self._service.encode(message)
         except InvalidError as refusal:
             raise _refused(topic, refusal) from refusal
-        if size > MAX_CALL - CALL_OVERHEAD:
-            raise _refused(topic, InvalidError(f"{size} bytes are more than a message may have"))
+        if len(encoded) > MAX_CALL - CALL_OVERHEAD:
+            raise _refused(topic, InvalidError(f"{len(encoded)} bytes are more than a message may have"))
         loop = asyncio.get_running_loop()
-        pending = _Pending(encoded, size, loop.time() + self._timeout, loop.create_future())
+        pending = _Pending(encoded, loop.time() + self._timeout, loop.create_future())
         queue = self._topic(topic)
         queue.add(pending)
+        # A timer of the loop: asyncio.timeout costs five times as much.
+        timer = loop.call_at(pending.deadline, pending.fail, TimeoutError())
         try:
-            async with asyncio.timeout_at(pending.deadline):
-                return await pending.acknowledged
+            return await pending.acknowledged
         except TimeoutError:
             raise Undelivered(
                 "Pub/Sub did not acknowledge it in time.",
                 f"It had {self._timeout:g} s (DELIVERY_TIMEOUT); {queue.last_failure}.",
                 topic=topic,
             ) from None
+        finally:
+            timer.cancel()
 
     def _topic(self, name: str) -> "_Topic":
         if name not in self._topics:
@@ -119,7 +120,7 @@ class Publisher:
 def to_topic(publish: Publish, topic: str) -> Deliver:
     """Deliver by publishing to `topic`, in which `{category}` stands for that of the event."""
 
-    async def deliver(event: Event) -> Outcome:
+    async def deliver(event: Envelope) -> Outcome:
         name = topic.replace("{category}", event.category)
         return Outcome(event, "published", message_id=await publish(name, messages.of_event(event)))
 
@@ -196,7 +197,7 @@ class _Topic:
             if self._queue[0].acknowledged.done():
                 self._queue.popleft()
                 continue
-            room -= self._queue[0].size + MESSAGE_OVERHEAD
+            room -= len(self._queue[0].encoded)
             if room < 0 and group:
                 break
             group.append(self._queue.popleft())

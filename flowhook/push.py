@@ -12,9 +12,9 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from flowhook import events, trace
+from flowhook import envelope, trace
+from flowhook.envelope import Envelope
 from flowhook.errors import NotAPush
-from flowhook.events import Event
 
 # A message of 10 MB in base64, and the envelope.
 MAX_BYTES = 16 * 1024 * 1024
@@ -50,7 +50,7 @@ class Push(BaseModel):
 Keeping = Callable[[bytes], AbstractAsyncContextManager[None]]
 
 
-async def event(body: bytes, keeping: Keeping) -> Event:
+async def event(body: bytes, keeping: Keeping) -> Envelope:
     """The event in a push delivery. What is none is kept: the message, or the body that holds no message.
 
     Raises NotAPush, NotJson or NotAnEvent.
@@ -60,7 +60,7 @@ async def event(body: bytes, keeping: Keeping) -> Event:
     message = push.message
     traceparent = (message.attributes or {}).get("traceparent", "")
     async with keeping(message.data):
-        return events.parse(
+        return envelope.read(
             message.data,
             delivery_attempt=push.delivery_attempt or 1,
             traceparent=trace.parent({b"traceparent": traceparent.encode()}),

@@ -16,6 +16,7 @@ from anyio import CapacityLimiter, to_thread
 
 from flowhook.categories import Pattern
 from flowhook.delivery import Deliver, Outcome
+from flowhook.envelope import Envelope
 from flowhook.errors import HandlersFailed, Reject, StartError, Undelivered, UnknownHandler
 from flowhook.events import Event
 
@@ -26,7 +27,7 @@ MAX_THREADS = 256
 MARK = "__flowhook_patterns__"
 
 # Keeps an event for the handler that rejected it, with its reason; tells whether it is kept now.
-KeepEvent = Callable[[Event, str, str], Awaitable[bool]]
+KeepEvent = Callable[[Envelope, str, str], Awaitable[bool]]
 Function = Callable[[Any], Awaitable[None] | None]
 F = TypeVar("F", bound=Function)
 
@@ -39,9 +40,9 @@ class Handler:
     patterns: tuple[Pattern, ...]
     function: Function
 
-    def wants(self, event: Event) -> bool:
-        """Whether one of the patterns selects this event."""
-        return any(pattern.matches(event.type) for pattern in self.patterns)
+    def wants(self, event_type: str) -> bool:
+        """Whether one of the patterns selects this type."""
+        return any(pattern.matches(event_type) for pattern in self.patterns)
 
 
 @dataclass(frozen=True)
@@ -90,13 +91,13 @@ class Router:
         self._keep = keep
         self._limiter = CapacityLimiter(MAX_THREADS)
 
-    async def deliver(self, event: Event) -> Outcome:
+    async def deliver(self, event: Envelope) -> Outcome:
         """Deliver to every handler that wants the event.
 
         Raises HandlersFailed once all have ended or run out of time, or Undelivered where all that failed
         is keeping what was rejected.
         """
-        wanting = [handler for handler in self._handlers if handler.wants(event)]
+        wanting = [handler for handler in self._handlers if handler.wants(event.type)]
         return _outcome(event, await self._run(wanting, event))
 
     def behind(self, path: str) -> Deliver:
@@ -111,18 +112,20 @@ class Router:
             raise UnknownHandler("No handler has the name in the path.")
         return partial(self._deliver_to, named)
 
-    async def _deliver_to(self, handler: Handler, event: Event) -> Outcome:
-        if not handler.wants(event):
+    async def _deliver_to(self, handler: Handler, event: Envelope) -> Outcome:
+        if not handler.wants(event.type):
             return Outcome(event, "ignored")
         return _outcome(event, await self._run([handler], event))
 
-    async def _run(self, handlers: list[Handler], event: Event) -> dict[str, Result]:
+    async def _run(self, handlers: list[Handler], envelope: Envelope) -> dict[str, Result]:
         """Run all, then tell what became of each. What outlives the time is cancelled, and not waited for."""
+        if not handlers:
+            return {}
+        event = envelope.open()
         tasks = {asyncio.create_task(self._handle(handler, event)): handler.name for handler in handlers}
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=self._timeout)
-            for task in late:
-                task.cancel()
+        _, late = await asyncio.wait(tasks, timeout=self._timeout)
+        for task in late:
+            task.cancel()
         return {name: _result(task, self._timeout) for task, name in tasks.items()}
 
     async def _handle(self, handler: Handler, event: Event) -> Result:
@@ -150,7 +153,7 @@ class Router:
 
     async def _reject(self, handler: Handler, event: Event, rejection: Reject) -> Result:
         try:
-            return Result(rejection, kept=await self._keep(event, handler.name, str(rejection)))
+            return Result(rejection, kept=await self._keep(Envelope.of(event), handler.name, str(rejection)))
         except Undelivered as problem:
             return Result(problem)
 
@@ -161,7 +164,7 @@ def _result(task: asyncio.Task[Result], timeout: float) -> Result:
     return Result(RuntimeError("the handler cancelled itself")) if task.cancelled() else task.result()
 
 
-def _outcome(event: Event, results: dict[str, Result]) -> Outcome:
+def _outcome(event: Envelope, results: dict[str, Result]) -> Outcome:
     # Not by its truth: an exception with a length of 0 is one all the same.
     handled = tuple(name for name, result in results.items() if result.error is None)
     rejected = {name: str(r.error) for name, r in results.items() if isinstance(r.error, Reject)}

@@ -19,6 +19,8 @@ def parent(headers: Mapping[bytes, bytes]) -> str | None:
 
 def fields(headers: Mapping[bytes, bytes]) -> dict[str, Any]:
     """Cloud Logging's fields from `traceparent`, else from Google's older header."""
+    if b"traceparent" not in headers and b"x-cloud-trace-context" not in headers:
+        return {}
     if found := TRACEPARENT.fullmatch(headers.get(b"traceparent", b"")):
         trace, span, sampled = found[1], found[2].decode(), int(found[3], 16) & 1 == 1
     elif found := CLOUD_TRACE.fullmatch(headers.get(b"x-cloud-trace-context", b"")):

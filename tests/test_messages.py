@@ -11,7 +11,8 @@ from cloudevents.http import CloudEvent, from_http
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowhook import events, messages, samples, trace
+from flowhook import envelope, events, messages, samples, trace
+from flowhook.envelope import Envelope
 from flowhook.errors import NotAnEvent, NotAPush, NotJson, Refused, UnsupportedMediaType
 from flowhook.testing import make_event
 
@@ -22,7 +23,7 @@ BODY = b"\xff no event"
 
 def of(**overrides: Any) -> messages.Message:
     """The message of an event that differs from a sample."""
-    return messages.of_event(make_event("packets.updated", **overrides))
+    return messages.of_event(Envelope.of(make_event("packets.updated", **overrides)))
 
 
 def problem(attributes: Mapping[str, str]) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def test_every_type_has_its_attributes_and_its_body(event_type: str) -> None:
     body = samples.load(event_type)
     document = json.loads(body)
     category, operation = event_type.split(".")
-    message = messages.of_event(events.parse(body))
+    message = messages.of_event(Envelope.of(events.parse(body)))
     assert message.data == body
     assert message.attributes == {
         "ce-specversion": "1.0",
@@ -62,7 +63,7 @@ def read_as_cloud_event(message: messages.Message) -> CloudEvent:
 @pytest.mark.parametrize("event_type", samples.TYPES)
 def test_every_type_is_a_cloud_event(event_type: str) -> None:
     event = events.parse(samples.load(event_type))
-    read = read_as_cloud_event(messages.of_event(event))
+    read = read_as_cloud_event(messages.of_event(Envelope.of(event)))
     assert read.get_data() == event.body
     assert datetime.fromisoformat(read["time"]) == event.event_timestamp
     assert {name: value for name, value in read.get_attributes().items() if name != "time"} == {
@@ -123,7 +124,7 @@ def test_a_value_that_pubsub_would_refuse_is_left_out_and_never_the_event(
     usual = of()
     overrides: dict[str, Any] = {field: value}
     event = make_event("packets.updated", **overrides)
-    message = messages.of_event(event)
+    message = messages.of_event(Envelope.of(event))
     assert message.data == event.body
     assert message.attributes.get(attribute) == (value if kept else None)
     assert set(message.attributes) | {attribute} == set(usual.attributes)
@@ -191,7 +192,7 @@ def test_the_time_is_that_of_the_event_as_rfc_3339_has_it(timestamp: str, time: 
 )
 def test_a_traceparent_is_passed_on_where_it_is_one(header: bytes, passed_on: str | None) -> None:
     parent = trace.parent({b"traceparent": header})
-    message = messages.of_event(events.parse(samples.load("packets.updated"), traceparent=parent))
+    message = messages.of_event(envelope.read(samples.load("packets.updated"), traceparent=parent))
     assert message.attributes.get("traceparent") == passed_on
 
 
@@ -242,8 +243,8 @@ def test_when_a_body_was_refused_is_told() -> None:
 
 def test_an_event_that_a_handler_rejects_is_kept_as_it_was_published_with_the_reason() -> None:
     event = events.parse(samples.load("users.deleted"), traceparent=TRACEPARENT)
-    published = messages.of_event(event)
-    message = messages.of_rejected(event, "crm.sync", "not one of ours", NOW)
+    published = messages.of_event(Envelope.of(event))
+    message = messages.of_rejected(Envelope.of(event), "crm.sync", "not one of ours", NOW)
     assert message.data == event.body
     assert problem(message.attributes)["detail"] == "not one of ours"
     assert message.attributes == {
@@ -259,7 +260,7 @@ def test_an_event_that_a_handler_rejects_is_kept_as_it_was_published_with_the_re
 @pytest.mark.parametrize("handler", ["m." + "x" * 1023, "m." + "é" * 600])
 def test_a_handler_whose_name_is_too_long_does_not_lose_the_event(handler: str) -> None:
     event = make_event("users.created")
-    message = messages.of_rejected(event, handler, "why")
+    message = messages.of_rejected(Envelope.of(event), handler, "why")
     assert message.data == event.body
     assert "handler" not in message.attributes
     assert problem(message.attributes)["detail"] == "why"
@@ -293,7 +294,7 @@ REASONS = {
 
 @pytest.mark.parametrize("reason", REASONS.values(), ids=REASONS)
 def test_a_reason_that_is_too_long_is_told_in_part(reason: str) -> None:
-    rejected = messages.of_rejected(make_event("users.created"), "m.f", reason)
+    rejected = messages.of_rejected(Envelope.of(make_event("users.created")), "m.f", reason)
     refused = messages.of_refused(BODY, NotJson(reason))
     for message in (rejected, refused):
         assert problem(message.attributes)["detail"] == reason[:100] + "…"
@@ -301,7 +302,7 @@ def test_a_reason_that_is_too_long_is_told_in_part(reason: str) -> None:
 
 @given(reason=st.text() | st.builds(str.__mul__, st.text(), st.integers(0, 500)))
 def test_whatever_the_reason_is_some_of_it_is_told(reason: str) -> None:
-    rejected = messages.of_rejected(make_event("users.created"), "m.f", reason)
+    rejected = messages.of_rejected(Envelope.of(make_event("users.created")), "m.f", reason)
     refused = messages.of_refused(BODY, NotJson(reason))
     for message in (rejected, refused):
         assert problem(message.attributes)["detail"] in (reason, reason[:100] + "…")
@@ -312,12 +313,12 @@ HALF_AN_EMOJI = "not one of ours \ud83d"
 
 def test_a_reason_that_is_no_text_does_not_lose_the_event() -> None:
     event = make_event("users.created")
-    message = messages.of_rejected(event, "m.\ud83d", HALF_AN_EMOJI)
+    message = messages.of_rejected(Envelope.of(event), "m.\ud83d", HALF_AN_EMOJI)
     assert message.data == event.body
     assert message.attributes["reason"] == "rejected"
     assert all(value.encode() for value in message.attributes.values())
 
 
 def test_a_reason_that_is_no_text_is_told_all_the_same() -> None:
-    message = messages.of_rejected(make_event("users.created"), "m.f", HALF_AN_EMOJI)
+    message = messages.of_rejected(Envelope.of(make_event("users.created")), "m.f", HALF_AN_EMOJI)
     assert problem(message.attributes)["detail"] == "not one of ours ?"

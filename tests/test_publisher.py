@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
 import pytest
 
@@ -31,15 +30,15 @@ class StrictService:
         self.answering.set()
         self.failures: list[Exception] = []
 
-    def encode(self, message: Message) -> tuple[Any, int]:
+    def encode(self, message: Message) -> bytes:
         if not message.data:
             raise InvalidError("it is empty")
-        return message.data, len(message.data)
+        return message.data
 
     async def ready(self) -> None:
         await self.connected.wait()
 
-    async def call(self, topic: str, group: Sequence[Any], timeout: float) -> Sequence[str]:
+    async def call(self, topic: str, group: Sequence[bytes], timeout: float) -> Sequence[str]:
         assert 0 < len(group) <= 1000
         assert sum(map(len, group)) < MAX_MESSAGE
         self.calls.append(list(group))
@@ -302,7 +301,7 @@ def test_a_defect_reaches_who_waits_and_is_over(defect: Exception) -> None:
 
 def test_an_answer_with_too_few_ids_is_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(service: StrictService, made: Publisher) -> None:
-        async def short(topic: str, group: Sequence[Any], timeout: float) -> Sequence[str]:
+        async def short(topic: str, group: Sequence[bytes], timeout: float) -> Sequence[str]:
             return []
 
         monkeypatch.setattr(service, "call", short)

@@ -12,7 +12,7 @@ import pytest
 from cloudevents.http import CloudEvent, from_http
 from flask.testing import FlaskClient
 
-from flowhook import events, messages, samples
+from flowhook import envelope, messages, samples
 from flowhook.cli.emulator import Emulator
 from tests import broker
 from tests.receiver import SECRET, Receiver, project, receiver, until
@@ -76,7 +76,7 @@ def test_every_type_arrives_byte_for_byte_with_its_attributes(publishing: Publis
     assert len(arrived) == len(samples.TYPES)
     for message in arrived:
         event_id, body = answers[message["messageId"]]
-        event = events.parse(body, traceparent=TRACEPARENT)
+        event = envelope.read(body, traceparent=TRACEPARENT)
         assert message["data"] == body
         assert message["attributes"] == messages.of_event(event).attributes
         assert message["attributes"]["ce-id"] == event_id

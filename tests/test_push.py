@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowhook import push, samples
+from flowhook.envelope import Envelope
 from flowhook.errors import NotAnEvent, NotAPush, NotJson, Refused
-from flowhook.events import Event
 from tests.test_properties import JSON
 
 EVENT = samples.load("packets.updated")
@@ -49,7 +49,7 @@ class Keeping:
             raise
 
 
-def taken(body: bytes) -> Event:
+def taken(body: bytes) -> Envelope:
     """The event in a push of which nothing is kept."""
     keeping = Keeping()
     event = asyncio.run(push.event(body, keeping))

@@ -14,11 +14,13 @@ import pytest
 from flowhook import CommentEvent, Event, Reject, on, routing
 from flowhook.categories import Pattern
 from flowhook.delivery import Outcome
+from flowhook.envelope import Envelope
 from flowhook.errors import HandlersFailed
 from flowhook.routing import Handler, Router
 from flowhook.testing import make_event
 
 EVENT = make_event("packets.created")
+ENVELOPE = Envelope.of(EVENT)
 
 
 def handler(function: Callable[[Any], Any], name: str = "") -> Handler:
@@ -29,7 +31,7 @@ def router(*handlers: Handler, timeout: float = 5.0) -> Router:
     return Router(handlers, timeout, forget)
 
 
-async def forget(event: Event, handler: str, reason: str) -> bool:
+async def forget(event: Envelope, handler: str, reason: str) -> bool:
     return False
 
 
@@ -39,7 +41,7 @@ def deliver(*functions: Callable[[Any], Any], timeout: float = 5.0) -> Outcome:
 
 
 async def _deliver(handlers: tuple[Handler, ...], timeout: float, event: Event = EVENT) -> Outcome:
-    return await router(*handlers, timeout=timeout).deliver(event)
+    return await router(*handlers, timeout=timeout).deliver(Envelope.of(event))
 
 
 @pytest.fixture
@@ -153,7 +155,7 @@ def test_a_handler_that_outlives_its_time_is_a_failed_one(how: str) -> None:
     async def scenario() -> float:
         started = time.monotonic()
         with pytest.raises(HandlersFailed) as failure:
-            await router(handler(chosen), handler(lambda event: None, "quick"), timeout=0.2).deliver(EVENT)
+            await router(handler(chosen), handler(lambda event: None, "quick"), timeout=0.2).deliver(ENVELOPE)
         assert failure.value.members["failed"] == [chosen.__name__]
         assert isinstance(failure.value.__cause__, ExceptionGroup)
         assert isinstance(failure.value.__cause__.exceptions[0], TimeoutError)
@@ -170,7 +172,7 @@ def test_slow_handlers_in_threads_block_nobody() -> None:
 
     async def scenario() -> list[Outcome]:
         wait = router(handler(lambda event: together.wait(20) and None), timeout=25).deliver
-        return await asyncio.gather(*(wait(EVENT) for _ in range(100)))
+        return await asyncio.gather(*(wait(ENVELOPE) for _ in range(100)))
 
     assert len(asyncio.run(scenario())) == 100
 
@@ -183,9 +185,9 @@ def test_abandoned_threads_leave_room_for_others(monkeypatch: pytest.MonkeyPatch
         stuck = router(handler(lambda event: release.wait(30) and None), timeout=0.05).deliver
         for _ in range(4):
             with pytest.raises(HandlersFailed):
-                await stuck(EVENT)
+                await stuck(ENVELOPE)
         try:
-            return await router(handler(lambda event: None, "works")).deliver(EVENT)
+            return await router(handler(lambda event: None, "works")).deliver(ENVELOPE)
         finally:
             release.set()
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from flowhook import messages, samples, subscriptions
 from flowhook.categories import CATEGORIES, OPERATIONS, OTHER, Pattern
+from flowhook.envelope import Envelope
 from flowhook.routing import Handler, Router
 from flowhook.subscriptions import Subscription
 from flowhook.testing import make_event
@@ -33,7 +34,7 @@ EVENTS = [
     *(make_event(f"packets.{operation}", **UNKNOWN) for operation in OPERATIONS),
 ]
 # Event type to the attributes of its message.
-ATTRIBUTES = {event.type: messages.of_event(event).attributes for event in EVENTS}
+ATTRIBUTES = {event.type: messages.of_event(Envelope.of(event)).attributes for event in EVENTS}
 
 PATTERNS = st.lists(
     st.builds(Pattern, st.sampled_from(("*", *ALL)), st.sampled_from(("*", *OPERATIONS))),
@@ -113,7 +114,7 @@ def parsed(*patterns: str) -> tuple[Pattern, ...]:
 
 
 def wanted(patterns: tuple[Pattern, ...]) -> set[str]:
-    return {event.type for event in EVENTS if handler(patterns).wants(event)}
+    return {event.type for event in EVENTS if handler(patterns).wants(event.type)}
 
 
 def let_through(subscription: Subscription) -> set[str]:
