@@ -2,11 +2,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-SCRIPTS := .ci/run
+SCRIPTS := .ci/run deploy.sh
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run pubsub test check pytest format properties clean
+.PHONY: help run pubsub test check pytest format properties mutants clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -30,6 +30,9 @@ pytest: $(INSTALLED) ## the tests alone
 
 properties: $(INSTALLED) ## the property tests with at least 10,000 generated requests
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/test_properties.py
+
+mutants: $(INSTALLED) ## break deploy.sh in many ways, and see the tests notice each
+	$(BIN)/python -m tests.gcloud.mutants
 
 format: $(INSTALLED) ## mend what can be mended without a person
 	$(BIN)/ruff check --fix

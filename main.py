@@ -35,7 +35,7 @@ async def accept(got: edge.Received) -> Outcome:
         envelope.require_json(got.headers)
         event = envelope.read(got.body, traceparent=got.traceparent)
     logs.note(event_id=event.id, event_type=event.type, entity_path=event.entity_path)
-    return await deliver(event) if SETTINGS.wants(event.type) else Outcome(event, "ignored")
+    return await routing.select(event, SETTINGS.wants, deliver)
 
 
 async def run(got: edge.Received) -> Outcome:

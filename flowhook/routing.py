@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
+from flowhook import probe
 from flowhook.categories import Pattern
 from flowhook.delivery import Deliver, Outcome
 from flowhook.envelope import Envelope
@@ -53,6 +54,14 @@ class Result:
     kept: bool = False
 
 
+def _hand_back(_event: Event) -> None:
+    raise Reject("the doctor's event: nothing acts on it")
+
+
+# Takes the doctor's event, and no other. What it rejects is kept where the doctor finds it.
+BUILT_IN = Handler(probe.HANDLER, (Pattern("*", "*"),), _hand_back)
+
+
 def on(*patterns: str) -> Callable[[F], F]:
     """Mark a function as the handler of the events that a pattern selects; the function stays as it is.
 
@@ -78,6 +87,12 @@ def discover(package: ModuleType) -> tuple[Handler, ...]:
     return tuple(handler for name in names for handler in _handlers(_import(package, name), name))
 
 
+async def select(event: Envelope, wants: Callable[[str], bool], deliver: Deliver) -> Outcome:
+    """Deliver an event of a type that is wanted, or the doctor's; another one is ignored."""
+    chosen = wants(event.type) or probe.is_probe(event)
+    return await deliver(event) if chosen else Outcome(event, "ignored")
+
+
 class Router:
     """Runs handlers: every one that wants the event, all at once, for `timeout` seconds at most.
 
@@ -97,8 +112,7 @@ class Router:
         Raises HandlersFailed once all have ended or run out of time, or Undelivered where all that failed
         is keeping what was rejected.
         """
-        wanting = [handler for handler in self._handlers if handler.wants(event.type)]
-        return _outcome(event, await self._run(wanting, event))
+        return _outcome(event, await self._run(self._wanting(event), event))
 
     def behind(self, path: str) -> Deliver:
         """Deliver to the one that `path`, `/MODULE.FUNCTION`, names; to all behind `/`.
@@ -107,15 +121,20 @@ class Router:
         """
         if path == "/":
             return self.deliver
-        named = next((handler for handler in self._handlers if f"/{handler.name}" == path), None)
+        every = (*self._handlers, BUILT_IN)
+        named = next((handler for handler in every if f"/{handler.name}" == path), None)
         if named is None:
             raise UnknownHandler("No handler has the name in the path.")
         return partial(self._deliver_to, named)
 
     async def _deliver_to(self, handler: Handler, event: Envelope) -> Outcome:
-        if not handler.wants(event.type):
+        if handler not in self._wanting(event):
             return Outcome(event, "ignored")
         return _outcome(event, await self._run([handler], event))
+
+    def _wanting(self, event: Envelope) -> list[Handler]:
+        candidates = (BUILT_IN,) if probe.is_probe(event) else self._handlers
+        return [handler for handler in candidates if handler.wants(event.type)]
 
     async def _run(self, handlers: list[Handler], envelope: Envelope) -> dict[str, Result]:
         """Run all, then tell what became of each. What outlives the time is cancelled, and not waited for."""

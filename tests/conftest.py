@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, settings
 from flowhook.cli.emulator import Emulator
 from tests import broker, tally
 from tests.clock import Clock
+from tests.gcloud import story
 from tests.receiver import ROOT, Receiver, project, receiver
 
 # A slow machine is no defect; how many examples is a matter of time alone.
@@ -30,10 +31,14 @@ def clock() -> Clock:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What the outages did, as a table: how many events were lost is worth more than a green dot."""
+    """What the outages did and what deployments took: more is said by that than by a green dot."""
     if tally.ROWS:
         terminalreporter.section("outages")
         for line in tally.table():
+            terminalreporter.write_line(line)
+    if story.ROWS:
+        terminalreporter.section("deployments")
+        for line in sorted(story.ROWS, key=lambda row: row.split()[0]):
             terminalreporter.write_line(line)
 
 

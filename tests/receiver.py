@@ -125,9 +125,9 @@ def project(tmp_path: Path, **handlers: str) -> Path:
     return source
 
 
-def until(condition: Callable[[], bool]) -> None:
+def until(condition: Callable[[], bool], patience: float = PATIENCE) -> None:
     """Wait for a condition to hold. Raises AssertionError if it never does."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, "it did not come true"
         time.sleep(0.02)

@@ -1,5 +1,6 @@
 """The commands, run as a person runs them, against a real receiver."""
 
+import json
 import re
 import shlex
 import signal
@@ -209,8 +210,9 @@ def test_run_prints_a_curl_line_that_works_as_pasted(tmp_path: Path) -> None:
         pasted = subprocess.run(
             shlex.split(line), cwd=tmp_path, capture_output=True, timeout=PATIENCE, check=True
         )
-        assert b'"outcome": "handled"' in pasted.stdout
-        assert b"notify_chat.notify_chat" in pasted.stdout
+        answer = json.loads(pasted.stdout)
+        assert answer["outcome"] == "handled"
+        assert "notify_chat.notify_chat" in answer["handlers"]
         assert f"http://127.0.0.1:{port}" in said
         assert "flowhook-development-secret" in said
         assert (

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from flowhook.cli import handlers, pubsub, run, send, subscriptions
+from flowhook.cli import doctor, handlers, pubsub, run, send, subscriptions
 from flowhook.cli.errors import CommandError
 
 COMMANDS = {
@@ -13,6 +13,7 @@ COMMANDS = {
     "send": send,
     "handlers": handlers,
     "subscriptions": subscriptions,
+    "doctor": doctor,
 }
 
 

@@ -30,7 +30,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flowhook import samples
-from flowhook.auth import Form, sign
+from flowhook.auth import Form, Proof, sign
 from flowhook.categories import Pattern
 from flowhook.cli import run as serve
 from flowhook.cli.errors import CommandError
@@ -90,8 +90,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Send, print a table, and return 0 if all were accepted."""
     letters = _letters(arguments)
-    form = _form(arguments.auth)
-    secret = _secret(arguments)
+    form = form_of(arguments.auth)
+    secret = secret_of(arguments.secret_file, arguments.url)
     count = arguments.count or len(letters)
     answers = asyncio.run(
         _send_all(arguments, form, secret, itertools.islice(itertools.cycle(letters), count), count)
@@ -139,7 +139,8 @@ def _from_file(path: Path) -> Letter:
     return Letter(path.name, lambda: body)
 
 
-def _form(text: str) -> Form:
+def form_of(text: str) -> Form:
+    """The value of --auth. Raises CommandError for what is no way to sign."""
     try:
         form = Form.parse(text)
     except ValueError as error:
@@ -149,18 +150,19 @@ def _form(text: str) -> Form:
     return form
 
 
-def _secret(arguments: argparse.Namespace) -> bytes:
-    if arguments.secret_file:
+def secret_of(path: Path | None, url: str) -> bytes:
+    """The secret to sign with, for a receiver at `url`. Raises CommandError where there is none."""
+    if path:
         try:
-            secrets = read_secrets(arguments.secret_file)
+            secrets = read_secrets(path)
         except OSError as error:
-            raise CommandError(f"{arguments.secret_file} can't be read: {error.strerror}") from None
+            raise CommandError(f"{path} can't be read: {error.strerror}") from None
         if not secrets:
-            raise CommandError(f"{arguments.secret_file} holds no secret")
+            raise CommandError(f"{path} holds no secret")
         return secrets[0]
     if secret := os.environ.get("WEBHOOK_SECRET", "").strip():
         return os.fsencode(secret)
-    if urlsplit(arguments.url).hostname in ("127.0.0.1", "localhost", "::1"):
+    if urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1"):
         return serve.DEVELOPMENT_SECRET.encode()
     raise CommandError("which secret? Set WEBHOOK_SECRET or give --secret-file")
 
@@ -198,7 +200,7 @@ async def _send(client: httpx2.AsyncClient, url: str, form: Form, secret: bytes,
     body = letter.body()
     proof = sign(form, secret, body)
     headers = {b"content-type": b"application/json", **proof.headers}
-    signed_url = url + ("&" if "?" in url else "?") + proof.query.decode() if proof.query else url
+    signed_url = with_query(url, proof)
     started = time.perf_counter()
     try:
         response = await client.post(signed_url, content=body, headers=headers)
@@ -209,6 +211,11 @@ async def _send(client: httpx2.AsyncClient, url: str, form: Form, secret: bytes,
     else:
         status, text = response.status_code, _describe(response)
     return Answer(letter.name, status, (time.perf_counter() - started) * 1000, text)
+
+
+def with_query(url: str, proof: Proof) -> str:
+    """The URL with the part of the proof that travels in it."""
+    return url + ("&" if "?" in url else "?") + proof.query.decode() if proof.query else url
 
 
 def _describe(response: httpx2.Response) -> str:
