@@ -39,6 +39,7 @@ class Envelope(NamedTuple):
 
     body: bytes
     id: str
+    type: str
     category: str
     operation_type: str
     entity_path: str
@@ -54,6 +55,7 @@ class Envelope(NamedTuple):
         return cls(
             event.body,
             event.id,
+            event.type,
             event.category,
             event.operation_type,
             event.entity_path,
@@ -63,11 +65,6 @@ class Envelope(NamedTuple):
             event.delivery_attempt,
             event.traceparent,
         )
-
-    @property
-    def type(self) -> str:
-        """`CATEGORY.OPERATION`, e.g. `packets.updated`."""
-        return f"{self.category}.{self.operation_type}"
 
     def open(self) -> Event:
         """The event, made anew."""
@@ -86,12 +83,14 @@ def read(body: bytes, *, delivery_attempt: int = 1, traceparent: str | None = No
     fields = _validated(body)
     if fields is None:
         return Envelope.of(events.parse(body, delivery_attempt=delivery_attempt, traceparent=traceparent))
-    time = fields["eventTimestamp"]
+    category = classify(fields["entityPath"], fields["collectionPath"], fields["entityKey"])
+    operation, time = fields["operationType"], fields["eventTimestamp"]
     return Envelope(
         body,
         hashlib.sha256(body).hexdigest(),
-        classify(fields["entityPath"], fields["collectionPath"], fields["entityKey"]),
-        fields["operationType"],
+        f"{category}.{operation}",
+        category,
+        operation,
         fields["entityPath"],
         fields["entityKey"],
         fields["organizationId"],

@@ -7,8 +7,10 @@ stands in every line that is written until its end, so the lines of a handler ca
 import json
 import logging
 import sys
+import time
 import traceback
 from collections.abc import Mapping
+from contextlib import nullcontext
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -30,12 +32,10 @@ _noted: ContextVar[dict[str, Any] | None] = ContextVar("noted", default=None)
 def configure(level: str, project: str, stream: TextIO | None = None) -> None:
     """Send every record of the process to `stream` (standard output), replacing what was configured."""
     out = stream or sys.stdout
-    handler = logging.StreamHandler(out)
-    handler.setFormatter(TextFormatter() if out.isatty() else JsonFormatter(project))
+    handler = logging.StreamHandler(out) if out.isatty() else JsonLines(out, project)
+    if out.isatty():
+        handler.setFormatter(TextFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # What no line of ours shows need not be found out for each: "Optimization" in Python's Logging HOWTO.
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging.logAsyncioTasks = False  # type: ignore[attr-defined] # since Python 3.12
 
 
 def begin(headers: Mapping[bytes, bytes]) -> None:
@@ -58,36 +58,50 @@ def noted(name: str) -> Any:
 def write(level: int, message: str, error: BaseException | None = None, **fields: Any) -> None:
     """The line of a delivery, with the traceback of `error` and, in JSON, `fields` beside it."""
     note(**fields)
-    if _deliveries.isEnabledFor(level):
-        # Not `log`, which looks through the stack for a caller that is always the same.
-        told = (type(error), error, error.__traceback__) if error else None
-        _deliveries.handle(logging.LogRecord("flowhook", level, "", 0, message, None, told))
+    lines = logging.root.handlers[0] if logging.root.handlers else None
+    if error is None and isinstance(lines, JsonLines):
+        # One a delivery: a record's way through `logging` would cost it more than its validation.
+        if _deliveries.isEnabledFor(level):
+            lines.write(level, message)
+    else:
+        _deliveries.log(level, message, exc_info=error)
 
 
-class JsonFormatter(logging.Formatter):
-    """A record as the JSON that Cloud Logging reads from standard output.
+class JsonLines(logging.StreamHandler[TextIO]):
+    """Writes records as the JSON that Cloud Logging reads from standard output.
 
     https://cloud.google.com/logging/docs/structured-logging
     """
 
-    def __init__(self, project: str) -> None:
-        super().__init__()
+    def __init__(self, stream: TextIO, project: str) -> None:
+        super().__init__(stream)
         self._traces = f"projects/{project}/traces/" if project else ""
+
+    def write(self, level: int, message: str) -> None:
+        """Write the line of a delivery, as `emit` would write a record of it."""
+        line = _encode(self._entry(logging.getLevelName(level), message, time.time(), "flowhook"))
+        with self.lock or nullcontext():
+            self.stream.write(f"{line}\n")
+            self.flush()
 
     def format(self, record: logging.LogRecord) -> str:
         """The record on one line."""
+        entry = self._entry(record.levelname, record.getMessage(), record.created, record.name)
+        if record.exc_info and record.exc_info[1]:
+            entry["stack_trace"] = _stack(record.exc_info[1])
+        return _encode(entry)
+
+    def _entry(self, severity: str, message: str, created: float, logger: str) -> dict[str, Any]:
         entry: dict[str, Any] = {
-            "severity": record.levelname,
-            "message": _message(record),
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
-            "logger": record.name,
+            "severity": severity,
+            "message": _cut(message),
+            "time": datetime.fromtimestamp(created, UTC).isoformat(),
+            "logger": logger,
             **(_noted.get() or {}),
         }
         if "logging.googleapis.com/trace" in entry:
             entry["logging.googleapis.com/trace"] = self._traces + entry["logging.googleapis.com/trace"]
-        if record.exc_info and record.exc_info[1]:
-            entry["stack_trace"] = _stack(record.exc_info[1])
-        return _encode(entry)
+        return entry
 
 
 class TextFormatter(logging.Formatter):
@@ -98,14 +112,13 @@ class TextFormatter(logging.Formatter):
         moment = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         noted = _noted.get() or {} if record.name == "flowhook" else {}
         ending = f"  [{noted['status']}, {noted['milliseconds']} ms]" if "status" in noted else ""
-        text = f"{moment} {record.levelname:<7} {_printable(_message(record))}{ending}"
+        text = f"{moment} {record.levelname:<7} {_printable(_cut(record.getMessage()))}{ending}"
         if record.exc_info and record.exc_info[1]:
             text += "\n" + "\n".join(map(_printable, _stack(record.exc_info[1]).splitlines()))
         return text
 
 
-def _message(record: logging.LogRecord) -> str:
-    message = record.getMessage()
+def _cut(message: str) -> str:
     return message if len(message) <= MAX_MESSAGE else message[:MAX_MESSAGE] + "…"
 
 

@@ -7,6 +7,7 @@ its own, and refuses what the service's documentation says that it refuses.
 import http.server
 import ipaddress
 import json
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -198,7 +199,7 @@ def test_it_publishes_with_a_token_that_it_asks_for_once(
     assert len(service.published) == 100
     assert tokens.given == ["token-0"]
     assert {message.data for message in service.published} == {EVENT}
-    assert "gapic/" in service.metadata[0]["x-goog-api-client"]
+    assert re.search(r"gl-python/3\S+ grpc/1\S+", service.metadata[0]["x-goog-api-client"])
 
 
 class Metadata(http.server.ThreadingHTTPServer):
