@@ -6,7 +6,7 @@ SCRIPTS := .ci/run deploy.sh
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run pubsub test check pytest format properties mutants clean
+.PHONY: help run pubsub test check pytest format properties mutants bench bench-quick clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -33,6 +33,11 @@ properties: $(INSTALLED) ## the property tests with at least 10,000 generated re
 
 mutants: $(INSTALLED) ## break deploy.sh in many ways, and see the tests notice each
 	$(BIN)/python -m tests.gcloud.mutants
+bench: $(INSTALLED) ## flowhook beside what others do, in about 18 minutes (needs wrk and the Pub/Sub emulator)
+	$(BIN)/python -m bench
+
+bench-quick: $(INSTALLED) ## the same in about two minutes, less exact
+	$(BIN)/python -m bench --quick
 
 format: $(INSTALLED) ## mend what can be mended without a person
 	$(BIN)/ruff check --fix

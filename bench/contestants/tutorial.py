@@ -1,0 +1,27 @@
+"""The receiver that tutorials show, with a secret in a header: parse the request, publish, wait, answer."""
+
+import hmac
+import json
+import os
+
+import flask
+import functions_framework
+from google.cloud import pubsub_v1  # type: ignore[import-untyped]
+
+# `BATCH_LATENCY`: seconds that the library waits for more messages; its default is 0.01.
+latency = os.environ.get("BATCH_LATENCY")
+settings = pubsub_v1.types.BatchSettings(max_latency=float(latency)) if latency else ()
+publisher = pubsub_v1.PublisherClient(batch_settings=settings)
+topic = publisher.topic_path(os.environ["GOOGLE_CLOUD_PROJECT"], os.environ["PUBSUB_TOPIC"])
+secret = os.environ["WEBHOOK_SECRET"]
+
+
+@functions_framework.http
+def receive(request: flask.Request) -> tuple[str, int]:
+    """Publish what a sender who knows the secret has sent."""
+    if not hmac.compare_digest(request.headers.get("Authorization", ""), f"Bearer {secret}"):
+        return "unauthorized", 401
+    event = json.loads(request.data)
+    data = json.dumps(event).encode()
+    publisher.publish(topic, data, operation=event["operationType"]).result()
+    return "", 204
