@@ -6,13 +6,16 @@ SCRIPTS := .ci/run deploy.sh
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run pubsub test check pytest format properties mutants bench bench-quick clean
+.PHONY: help run emulate pubsub test check pytest format properties mutants bench bench-quick clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 run: $(INSTALLED) ## serve receive on 127.0.0.1:8080 (PORT=8081 make run: elsewhere)
 	@$(BIN)/python -m flowhook run
+
+emulate: $(INSTALLED) ## serve the platform's webhook settings on 127.0.0.1:8090
+	@$(BIN)/python -m flowhook emulate
 
 pubsub: $(INSTALLED) ## serve receive and consume, with the Pub/Sub emulator between them
 	@$(BIN)/python -m flowhook pubsub
@@ -25,14 +28,15 @@ check: $(INSTALLED) ## format, lint, types, shell scripts
 	$(BIN)/mypy
 	$(BIN)/shellcheck $(SCRIPTS)
 
-pytest: $(INSTALLED) ## the tests alone
-	$(BIN)/python -m pytest
+pytest: $(INSTALLED) ## the tests alone (PYTEST='-m "not browser"': some of them)
+	$(BIN)/python -m pytest $(PYTEST)
 
 properties: $(INSTALLED) ## the property tests with at least 10,000 generated requests
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/test_properties.py
 
 mutants: $(INSTALLED) ## break deploy.sh in many ways, and see the tests notice each
 	$(BIN)/python -m tests.gcloud.mutants
+
 bench: $(INSTALLED) ## flowhook beside what others do, in about 18 minutes (needs wrk and the Pub/Sub emulator)
 	$(BIN)/python -m bench
 

@@ -1,14 +1,18 @@
-"""For the tests of handlers: valid events of any type."""
+"""For the tests of handlers: valid events of any type, and the platform itself, emulated."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
+import pytest
 from pydantic.alias_generators import to_camel
 
 from flowhook import events, samples
 from flowhook.events import CommentEvent, Event
+
+if TYPE_CHECKING:
+    from flowhook.emulate.client import Emulator
 
 CommentType = Literal["packet_comments.created", "packet_comments.updated", "packet_comments.deleted"]
 
@@ -40,6 +44,20 @@ def make_event(event_type: str, *, properties: Mapping[str, Any] | None = None, 
         current = document["data"].get("value") or document["data"].get("oldValue")
         current["properties"] = {**current["properties"], **properties}
     return events.parse(json.dumps(document, default=_encode).encode())
+
+
+@pytest.fixture(scope="session")
+def flows(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Emulator"]:
+    """The emulated platform, and `receive` with the handlers of this project behind it, both in processes.
+
+    `[delivery] = flows.send("packets.updated")` lets an event happen and tells what became of it. Import the
+    fixture in a `conftest.py`.
+    """
+    # Here, for who tests a handler alone needs nothing of what the emulator needs.
+    from flowhook.emulate import local  # noqa: PLC0415
+
+    with local.flows(tmp_path_factory.mktemp("flows")) as started:
+        yield started
 
 
 def _merge(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

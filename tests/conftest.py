@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from flowhook.cli.emulator import Emulator
+from flowhook.testing import flows  # noqa: F401 - a fixture
 from tests import broker, tally
 from tests.clock import Clock
 from tests.gcloud import story

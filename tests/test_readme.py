@@ -2,13 +2,16 @@
 
 import argparse
 import re
+import shlex
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from flowhook import errors, routing, samples
 from flowhook.auth import ALGORITHMS, Form
 from flowhook.cli import COMMANDS
+from flowhook.emulate.client import Emulator
 from flowhook.errors import NotAPush, Problem, Refused, UnknownHandler
 from flowhook.settings import VARIABLES, load
 from flowhook.testing import make_event
@@ -69,6 +72,23 @@ def test_the_options_of_send_exist(options: str) -> None:
     words = options.replace("--help", "").split()
     parser.parse_args(words)
     assert all(word in samples.TYPES for word in words if word.startswith("packet"))
+
+
+@pytest.mark.parametrize("line", re.findall(r"python -m flowhook ((?:emulate|check) [^`#\n>]*)", README))
+def test_the_options_of_the_emulator_exist(line: str) -> None:
+    name, *words = shlex.split(line)
+    parser = argparse.ArgumentParser()
+    COMMANDS[name].add_arguments(parser)
+    parser.parse_args(words)
+
+
+def test_the_emulators_test_is_one(flows: Emulator) -> None:
+    block = next(b for b in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "flows.send" in b)
+    assert len([line for line in block.splitlines() if line.strip()]) <= 5
+    names: dict[str, Any] = {}
+    # This project has no such handler; the one that is there takes its place.
+    exec(compile(block.replace("my_handler.greet", "log_events.log_event"), "README.md", "exec"), names)
+    names["test_my_handler_takes_comments"](flows)
 
 
 def test_the_first_handler_and_its_test_are_those_that_are_tested() -> None:

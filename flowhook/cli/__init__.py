@@ -4,13 +4,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from flowhook.cli import doctor, handlers, pubsub, run, send, subscriptions
+from flowhook.cli import check, doctor, emulate, handlers, pubsub, run, send, subscriptions
 from flowhook.cli.errors import CommandError
 
 COMMANDS = {
     "run": run,
     "pubsub": pubsub,
     "send": send,
+    "emulate": emulate,
+    "check": check,
     "handlers": handlers,
     "subscriptions": subscriptions,
     "doctor": doctor,

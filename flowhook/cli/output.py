@@ -8,6 +8,11 @@ from rich.console import Console
 UNFOLDED = 250
 
 
+def plain(text: str) -> str:
+    """Text of others without what a terminal would obey."""
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+
+
 def console() -> Console:
     """Standard output, as wide as the terminal."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else UNFOLDED)

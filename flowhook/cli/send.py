@@ -31,7 +31,6 @@ from rich.text import Text
 
 from flowhook import samples
 from flowhook.auth import Form, Proof, sign
-from flowhook.categories import Pattern
 from flowhook.cli import run as serve
 from flowhook.cli.errors import CommandError
 from flowhook.cli.output import console
@@ -113,10 +112,9 @@ def _positive(kind: Callable[[str], Any]) -> Callable[[str], Any]:
 
 def _letters(arguments: argparse.Namespace) -> list[Letter]:
     try:
-        patterns = [Pattern.parse(text) for text in (["*"] if arguments.all else arguments.types)]
+        types = samples.selected(["*"] if arguments.all else arguments.types)
     except ValueError as error:
         raise CommandError(str(error)) from None
-    types = [name for name in samples.TYPES if any(pattern.matches(name) for pattern in patterns)]
     letters = [Letter(name, lambda name=name: _fresh(name)) for name in types]  # type: ignore[misc]
     letters += [_from_file(path) for path in arguments.file]
     if not letters:

@@ -3,9 +3,10 @@
 Each is a file, `CATEGORY.OPERATION.json`. The command line sends them, the tests and the README use them.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from flowhook.categories import CATEGORIES, OPERATIONS
+from flowhook.categories import CATEGORIES, OPERATIONS, Pattern
 
 TYPES = tuple(f"{category}.{operation}" for category in CATEGORIES for operation in OPERATIONS)
 
@@ -20,3 +21,9 @@ def path(event_type: str) -> Path:
 def load(event_type: str) -> bytes:
     """The body of a sample. Raises KeyError for a type that the platform doesn't send."""
     return path(event_type).read_bytes()
+
+
+def selected(patterns: Iterable[str]) -> list[str]:
+    """The event types that at least one pattern selects, in their order. Raises ValueError, saying why."""
+    parsed = [Pattern.parse(text) for text in patterns]
+    return [name for name in TYPES if any(pattern.matches(name) for pattern in parsed)]

@@ -1,0 +1,1 @@
+"""The platform's webhook side, emulated: a development tool, which the function never imports."""

@@ -1,0 +1,166 @@
+"""A webhook integration as a person sets it up, and the Form RAW Response that the platform shows for it."""
+
+import secrets
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr
+from pydantic.alias_generators import to_camel
+
+from flowhook import samples
+from flowhook.auth import Form
+from flowhook.categories import CATEGORIES, OPERATIONS
+
+PROVIDER: Literal["Flows API webhook"] = "Flows API webhook"
+SEGMENTS = ("integrationProviders", "flowsApiWebhook")
+MASK = "••••••••"
+MAX_SECRET = 1024
+# What the sender writes itself; a secret there would break the request, not authenticate it.
+RESERVED = {"host", "content-length", "content-type", "transfer-encoding", "connection", "te", "upgrade"}
+
+
+def _url(value: str) -> str:
+    try:
+        parts = urlsplit(value.strip())
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not value.strip().isprintable() or " " in value.strip():
+        raise ValueError("it must be an address that begins with http:// or https://")
+    if parts.username is not None:
+        raise ValueError("it must hold no user and no password: the secret proves who sends")
+    return value.strip().partition("#")[0]
+
+
+def _auth(value: str) -> str:
+    form = Form.parse(value)
+    if form.kind == "auto":
+        raise ValueError("auto is a way to check, not to sign; name one, e.g. bearer")
+    if form.name in RESERVED and form.kind != "query":
+        raise ValueError(f"{form.name} is a header that HTTP needs itself")
+    return str(form)
+
+
+def _secret(value: SecretStr | None) -> SecretStr | None:
+    if value is None or not value.get_secret_value():
+        return None
+    # A receiver never counts white space around a secret, so neither does its sender.
+    text = value.get_secret_value().strip()
+    if not text or not text.isprintable() or len(text) > MAX_SECRET:
+        raise ValueError(f"it must be 1 to {MAX_SECRET} printable characters")
+    return SecretStr(text)
+
+
+def _events(value: tuple[str, ...]) -> tuple[str, ...]:
+    unknown = [name for name in value if name not in samples.TYPES]
+    if unknown:
+        raise ValueError("one of them is no event type, such as packets.updated")
+    return tuple(name for name in samples.TYPES if name in value)
+
+
+class Model(BaseModel):
+    """Frozen, camelCase outside; a mistake never shows the input, for it may be the secret."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+    )
+
+
+class Settings(Model):
+    """What a person fills in. Raises ValidationError where it could not be used."""
+
+    provider: Literal["Flows API webhook"] = PROVIDER
+    url: Annotated[str, AfterValidator(_url)]
+    secret: Annotated[SecretStr | None, AfterValidator(_secret)] = None
+    """None, in what is saved again: as it was."""
+    auth: Annotated[str, AfterValidator(_auth)] = "bearer"
+    status: Literal["active", "paused"] = "active"
+    events: Annotated[tuple[str, ...], AfterValidator(_events)] = ()
+
+
+class Integration(Model):
+    """What is kept of it."""
+
+    id: str
+    settings: Settings
+    soft_removed: bool = False
+    create_time: datetime
+    update_time: datetime
+
+    @classmethod
+    def new(cls, settings: Settings) -> "Integration":
+        """One that has just been added."""
+        now = datetime.now(UTC)
+        return cls(id=f"in-{secrets.token_hex(6)}", settings=settings, create_time=now, update_time=now)
+
+    def changed(self, settings: Settings) -> "Integration":
+        """With other settings; where these have no secret, the old one stays. It is removed no more."""
+        if settings.secret is None:
+            settings = settings.model_copy(update={"secret": self.settings.secret})
+        update = {"settings": settings, "soft_removed": False, "update_time": datetime.now(UTC)}
+        return self.model_copy(update=update)
+
+    def named(self, identifier: str) -> "Integration":
+        """The same by another id."""
+        return self.model_copy(update={"id": identifier})
+
+    def removed(self) -> "Integration":
+        """Softly: it is there and sends nothing."""
+        return self.model_copy(update={"soft_removed": True, "update_time": datetime.now(UTC)})
+
+    @property
+    def form(self) -> Form:
+        """How the secret travels."""
+        return Form.parse(self.settings.auth)
+
+    @property
+    def secret(self) -> bytes:
+        """The secret; empty where none is set."""
+        return self.settings.secret.get_secret_value().encode() if self.settings.secret else b""
+
+    def sends(self, event_type: str) -> bool:
+        """Whether it would send an event of this type; what the platform doesn't know has no box to tick."""
+        alive = self.settings.status == "active" and not self.soft_removed
+        return alive and (event_type in self.settings.events or event_type not in samples.TYPES)
+
+    def document(self) -> dict[str, Any]:
+        """As the HTTP API gives it: without the secret, of which it tells only whether there is one."""
+        settings = self.settings.model_dump(mode="json", by_alias=True, exclude={"secret"})
+        return {
+            "id": self.id,
+            **settings,
+            "secretSet": bool(self.secret),
+            "softRemoved": self.soft_removed,
+            "createTime": timestamp(self.create_time),
+            "updateTime": timestamp(self.update_time),
+        }
+
+    def raw_response(self) -> dict[str, Any]:
+        """The Form RAW Response: the fields that the platform's guide names, and the configuration."""
+        return {
+            "key": f"integrations/{self.id}",
+            "softRemoved": self.soft_removed,
+            "status": self.settings.status,
+            "integrationProvider": {"path": "/".join(SEGMENTS), "segments": list(SEGMENTS)},
+            "configuration": {
+                "url": self.settings.url,
+                "secret": MASK if self.secret else None,
+                "auth": self.settings.auth,
+                "events": {name: self._operations(name) for name in CATEGORIES},
+            },
+            "createTime": timestamp(self.create_time),
+            "updateTime": timestamp(self.update_time),
+        }
+
+    def _operations(self, category: str) -> list[str]:
+        return [operation for operation in OPERATIONS if f"{category}.{operation}" in self.settings.events]
+
+
+def timestamp(moment: datetime) -> str:
+    """ISO 8601 in UTC, to the millisecond, as the platform writes it."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
