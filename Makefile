@@ -37,7 +37,7 @@ properties: $(INSTALLED) ## the property tests with at least 10,000 generated re
 mutants: $(INSTALLED) ## break deploy.sh in many ways, and see the tests notice each
 	$(BIN)/python -m tests.gcloud.mutants
 
-bench: $(INSTALLED) ## flowhook beside what others do, in about 18 minutes (needs wrk and the Pub/Sub emulator)
+bench: $(INSTALLED) ## flowhook beside what others do, in about 15 minutes (needs wrk and the Pub/Sub emulator)
 	$(BIN)/python -m bench
 
 bench-quick: $(INSTALLED) ## the same in about two minutes, less exact

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench import cold, growth, load, outage, picture, report, rounds
+from bench import cold, growth, load, outage, picture, report, rounds, tls
 from bench.rounds import Effort
 from bench.serving import CONTESTANTS, TOPIC, settings
 from flowhook.cli import emulator
@@ -25,13 +25,17 @@ T = TypeVar("T")
 def main() -> int:
     """Measure, print, write the files."""
     parsed = _arguments()
+    results: dict[str, Any] = {}
     try:
         load.find(), emulator.find()
-        results = _measure(parsed)
+        _measure(parsed, results)
     except CommandError as error:
-        print(f"bench: {error}", file=sys.stderr)
+        print(f"\nbench: {error}", file=sys.stderr)
         return 1
-    parsed.out.write_text(json.dumps(results, indent=1))
+    finally:
+        # What a run has found until it was stopped, too.
+        if results:
+            parsed.out.write_text(json.dumps(results, indent=1))
     parsed.picture.write_text(picture.draw(results))
     print(*report.lines(results), sep="\n")
     print(f"\nAll runs: {parsed.out}; the picture: {parsed.picture}")
@@ -48,10 +52,11 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _measure(parsed: argparse.Namespace) -> dict[str, Any]:
+def _measure(parsed: argparse.Namespace, results: dict[str, Any]) -> None:
+    """Fill the results in, one measurement after the other."""
     effort = QUICK if parsed.quick else FULL
     effort = Effort(parsed.rounds or effort.rounds, effort.clients, effort.seconds, effort.starts)
-    results: dict[str, Any] = {"machine": report.machine(), "rounds": effort.rounds}
+    results |= {"machine": report.machine(), "rounds": effort.rounds}
     with Emulator(free_port()) as broker:
         # Without a subscription the emulator keeps nothing of what it is given.
         broker.create_topic(TOPIC)
@@ -61,8 +66,10 @@ def _measure(parsed: argparse.Namespace) -> dict[str, Any]:
         _say("cold starts")
         results["cold"] = cold.run(told, effort.starts)
         results["imports"] = {one.name: cold.imports(one, told) for one in CONTESTANTS}
+    _say("TLS")
+    results["tls"] = tls.run(effort.seconds, effort.starts)
     broken = (outage.run(one) for one in CONTESTANTS if one.name in outage.CONTESTANTS)
-    return {**results, "outage": [asdict(books) for books in _shown("outage", broken)]}
+    results["outage"] = [asdict(books) for books in _shown("outage", broken)]
 
 
 def _shown(what: str, found: Iterable[T]) -> list[T]:

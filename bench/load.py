@@ -1,4 +1,7 @@
-"""Load from outside: wrk, a compiled client, never Python. https://github.com/wg/wrk"""
+"""Load from outside: wrk, a compiled client, never Python.
+
+https://github.com/wg/wrk
+"""
 
 import json
 import resource
@@ -23,7 +26,7 @@ BUSY = 0.9
 
 @dataclass(frozen=True)
 class Plan:
-    """Events of about `size` bytes for so many seconds (wrk knows whole ones), over so many connections with one under way on each.
+    """Events of about `size` bytes, for whole seconds, over so many connections with one under way on each.
 
     `rate` is how many a second, 0 for as many as are answered. `record` is a folder for the ids of the events
     that are answered 2xx.

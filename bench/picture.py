@@ -1,7 +1,7 @@
 """The results as one picture, SVG written as text; readable on light and on dark."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from bench.rounds import BODIES, LARGE
 from bench.serving import CONTESTANTS
@@ -71,7 +71,7 @@ def _bars(title: str, values: dict[str, float]) -> Iterator[str]:
 
 
 def _lines(title: str, series: Series, *, logarithmic: bool = False) -> Iterator[str]:
-    """Each line with its name at its end; the first and the last value of each are written down."""
+    """Each line with its name at its end, and its first and last value."""
     yield _text(10, 22, title, "title")
     points = [point for line in series.values() for point in line]
     if not points:
@@ -80,7 +80,7 @@ def _lines(title: str, series: Series, *, logarithmic: bool = False) -> Iterator
     scale = math.log10 if logarithmic else float
     xs, ys = [scale(x) for x, _ in points], [scale(y) for _, y in points]
     low, high = (min(ys), max(ys)) if logarithmic else (0.0, max(ys))
-    left, right, bottom = 50, WIDTH - LEFT, HEIGHT - 40
+    left, right, bottom = 50, WIDTH - 165, HEIGHT - 40
 
     def place(x: float, y: float) -> tuple[float, float]:
         across = (scale(x) - min(xs)) / ((max(xs) - min(xs)) or 1)
@@ -88,21 +88,26 @@ def _lines(title: str, series: Series, *, logarithmic: bool = False) -> Iterator
         return left + across * (right - left), bottom - up * (bottom - TOP)
 
     yield f'<line x1="{left}" y1="{bottom}" x2="{right}" y2="{bottom}" class="axis"/>'
+    unit = "B" if logarithmic else "min"
     for x in dict.fromkeys((min(x for x, _ in points), max(x for x, _ in points))):
-        yield _text(
-            place(x, points[0][1])[0], bottom + 16, f"{x:,.0f}" + (" B" if logarithmic else " min"), "note"
-        )
-    for name, line in series.items():
-        yield from _line(name, line, [place(*point) for point in line])
+        yield _text(place(x, points[0][1])[0], bottom + 18, f"{x:,.9g} {unit}", "note")
+    placed = {name: [place(*point) for point in line] for name, line in series.items()}
+    firsts = _apart({name: line[0][1] for name, line in placed.items()})
+    lasts = _apart({name: line[-1][1] for name, line in placed.items()})
+    for name, line in placed.items():
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in line)
+        yield f'<polyline points="{path}" class="line{_ours(name)}"/>'
+        yield _text(left - 6, firsts[name] + 4, f"{series[name][0][1]:,.0f}", "note", end=True)
+        yield _text(right + 6, lasts[name] + 4, f"{name} {series[name][-1][1]:,.0f}")
 
 
-def _line(
-    name: str, line: Sequence[tuple[float, float]], placed: Sequence[tuple[float, float]]
-) -> Iterator[str]:
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
-    yield f'<polyline points="{path}" class="line{_ours(name)}"/>'
-    yield _text(placed[0][0] - 6, placed[0][1] + 4, f"{line[0][1]:,.0f}", "note", end=True)
-    yield _text(placed[-1][0] + 6, placed[-1][1] + 4, f"{name} {line[-1][1]:,.0f}")
+def _apart(heights: dict[str, float]) -> dict[str, float]:
+    """Where texts go that would be written over each other."""
+    moved: dict[str, float] = {}
+    lowest = math.inf
+    for name, y in sorted(heights.items(), key=lambda item: -item[1]):
+        moved[name] = lowest = min(y, lowest - 14)
+    return moved
 
 
 def _ours(name: str) -> str:

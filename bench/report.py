@@ -4,9 +4,10 @@ import os
 import platform
 import statistics
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from bench import load, price
 from bench.rounds import Sample
@@ -48,6 +49,7 @@ def lines(results: Results) -> Iterator[str]:
     yield from _section(f"Load, medians of {results['rounds']} round(s)", _loads(results["load"]))
     yield from _section("Cold start, ms to the first 2xx, and what is imported (shares)", _starts(results))
     yield from _section("The broker killed under load", _outages(results))
+    yield from _section("With credentials and TLS, against a stand-in in Python", _secure(results["tls"]))
     if results["growth"]:
         yield from _section("At 80 % of the rate reached, minute by minute", _growth(results["growth"]))
     cpu = median(results["load"], OURS, "cpu", 64)
@@ -58,11 +60,15 @@ def lines(results: Results) -> Iterator[str]:
 
 def _section(title: str, rows: Iterator[Sequence[str]]) -> Iterator[str]:
     yield f"\n{title}"
-    table = list(rows)
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for first, *rest in table:
-        cells = [first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(rest, widths[1:], strict=True))]
-        yield "  ".join(cells).rstrip()
+    columns = [_aligned(column) for column in zip(*rows, strict=True)]
+    yield from ("  ".join(cells).rstrip() for cells in zip(*columns, strict=True))
+
+
+def _aligned(column: Sequence[str]) -> list[str]:
+    """Numbers and their heading to the right, texts to the left."""
+    width = max(map(len, column))
+    numbers = any(cell[:1].isdigit() for cell in column)
+    return [cell.rjust(width) if numbers else cell.ljust(width) for cell in column]
 
 
 def _loads(samples: Sequence[Sample]) -> Iterator[Sequence[str]]:
@@ -116,6 +122,12 @@ def _outages(results: Results) -> Iterator[Sequence[str]]:
     for books in results["outage"]:
         counts = ("accepted", "after", "found", "lost", "refused", "broken")
         yield books["contestant"], *(str(books[count]) for count in counts)
+
+
+def _secure(seen: Mapping[str, Any]) -> Iterator[Sequence[str]]:
+    yield "contestant", "CPU µs", "events a call", "cold start ms"
+    start = statistics.median(seen["cold"]) * 1e3
+    yield OURS, f"{seen['cpu'] * 1e6:.0f}", f"{seen['size']:.1f}", f"{start:.0f}"
 
 
 def _growth(samples: Sequence[Sample]) -> Iterator[Sequence[str]]:

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -58,6 +57,8 @@ class Server:
         framework = [sys.executable, "-m", "functions_framework", f"--target={contestant.target}"]
         self.process = subprocess.Popen(  # noqa: S603 - it is this Python
             [*framework, f"--source={contestant.source}", f"--host={HOST}", f"--port={self.port}"],
+            # Python looks there first: not at the handlers of whoever runs the bench.
+            cwd=contestant.source.parent,
             env={"PATH": os.environ["PATH"], **settings, **contestant.settings},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -125,7 +126,7 @@ def _session(leader: subprocess.Popen[bytes]) -> list[int]:
         except ProcessLookupError:
             return False
 
-    return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if belongs(pid)]
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*") if belongs(int(path.name))]
 
 
 def _ticks(pid: int) -> int:

@@ -1,5 +1,7 @@
 """The emulated platform as it is run: `python -m flowhook emulate` against real receivers."""
 
+import asyncio
+import contextlib
 import hashlib
 import json
 import sqlite3
@@ -17,6 +19,8 @@ from flowhook import samples
 from flowhook.cli.run import free_port, listens
 from flowhook.emulate import local
 from flowhook.emulate.client import Emulator, EmulatorError, NotFinished
+from flowhook.emulate.integration import Integration, Settings
+from flowhook.emulate.sender import Sender
 from flowhook.emulate.store import Attempt, New, Store, StoreError
 from tests.receiver import PATIENCE, ROOT, SECRET, Receiver, end, environment, receiver, start, until
 from tests.test_cli import flowhook
@@ -464,6 +468,34 @@ def test_the_store_keeps_the_newest_finished_and_all_that_wait(tmp_path: Path) -
     assert store.attempts(identifiers[4]) == []
     assert store.due(1.0, 10, {identifiers[0]})[0].id == identifiers[1]
     store.close()
+
+
+def test_a_receiver_that_never_ends_its_answer_is_given_up() -> None:
+    ended = asyncio.Event()
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\n")
+        while not reader.at_eof():
+            writer.write(b"x")
+            await asyncio.sleep(0.05)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(reader.read(1_000), 0.01)
+        writer.transport.abort()
+        ended.set()
+
+    async def attempt() -> Attempt:
+        server = await asyncio.start_server(drip, "127.0.0.1", 0)
+        settings = {"url": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "secret": "s"}
+        sender = Sender(patience=0.5, longest=1.0)
+        got = await sender.attempt(Integration.new(Settings.model_validate(settings)), b"{}", "")
+        await sender.close()
+        server.close()
+        await ended.wait()
+        return got
+
+    got = asyncio.run(attempt())
+    assert (got.status, got.error) == (0, "no answer in time")
+    assert got.milliseconds > 900
 
 
 def test_the_second_waits_until_the_first_is_done(tmp_path: Path) -> None:

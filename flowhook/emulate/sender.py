@@ -43,7 +43,8 @@ class Request:
 class Sender:
     """Sends over connections that are kept open; close it."""
 
-    def __init__(self, patience: float = PATIENCE) -> None:
+    def __init__(self, patience: float = PATIENCE, longest: float = 2 * PATIENCE) -> None:
+        self._longest = longest
         # No proxy of the environment's: what is sent to this machine must reach it.
         self._client = httpx2.AsyncClient(timeout=patience, trust_env=False)
 
@@ -59,7 +60,9 @@ class Sender:
             at, 0.0, _masked(request.url, integration, proof), _shown(request.headers, integration, proof)
         )
         try:
-            answered = await self._send(request)
+            # The client's own patience begins anew with each piece of an answer.
+            async with asyncio.timeout(self._longest):
+                answered = await self._send(request)
         except Cut:
             answered = {"error": "the connection was cut, as asked"}
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
@@ -129,7 +132,7 @@ def _reason(error: Exception) -> str:
     match error:
         case httpx2.ConnectTimeout() | httpx2.ConnectError():
             return "nobody answers at that address: is the receiver running?"
-        case httpx2.TimeoutException():
+        case httpx2.TimeoutException() | TimeoutError():
             return "no answer in time"
         case httpx2.HTTPError():
             return f"the connection broke before an answer came ({type(error).__name__})"
