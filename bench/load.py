@@ -1,7 +1,4 @@
-"""Load from outside: wrk, a compiled client, never Python.
-
-https://github.com/wg/wrk
-"""
+"""Load from outside: wrk (https://github.com/wg/wrk), a compiled client, never Python."""
 
 import json
 import resource
@@ -26,10 +23,10 @@ BUSY = 0.9
 
 @dataclass(frozen=True)
 class Plan:
-    """Events of about `size` bytes, for whole seconds, over so many connections with one under way on each.
+    """Events of about `size` bytes, over so many connections with one under way on each.
 
-    `rate` is how many a second, 0 for as many as are answered. `record` is a folder for the ids of the events
-    that are answered 2xx.
+    `seconds` are whole ones: wrk knows no others. `rate` is how many events a second, 0 for as many as are
+    answered. `record` is a folder for the ids of the events that are answered 2xx.
     """
 
     connections: int

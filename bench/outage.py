@@ -45,7 +45,7 @@ def run(contestant: Contestant) -> Books:
     ):
         _create(emulator)
         record = Path(folder)
-        # Less patience than the broker takes to return, so that flowhook has to refuse events.
+        # About as much patience as the broker takes to return, so that flowhook may have to refuse events.
         told = {**settings(emulator), "PUBSUB_EMULATOR_HOST": between.address, "DELIVERY_TIMEOUT": "2"}
         plan = Plan(CLIENTS, SECONDS, record=record)
         with served(contestant, told) as server, load.sending(server.url, plan) as client:

@@ -126,7 +126,7 @@ def _session(leader: subprocess.Popen[bytes]) -> list[int]:
         except ProcessLookupError:
             return False
 
-    return [int(path.name) for path in Path("/proc").glob("[0-9]*") if belongs(int(path.name))]
+    return [pid for pid in (int(path.name) for path in Path("/proc").glob("[0-9]*")) if belongs(pid)]
 
 
 def _ticks(pid: int) -> int:
