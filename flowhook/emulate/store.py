@@ -114,9 +114,13 @@ class Store:
             # The secrets are in it: for nobody else to read.
             path.touch(mode=0o600)
             self._database = sqlite3.connect(path, timeout=1.0, isolation_level=None)
-            self._database.row_factory = sqlite3.Row
-            self._prepare()
         except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"{path} can't be used: {error}") from None
+        self._database.row_factory = sqlite3.Row
+        try:
+            self._prepare()
+        except sqlite3.Error as error:
+            self.close()
             raise StoreError(f"{path} can't be used: {error}") from None
 
     def close(self) -> None:
