@@ -386,11 +386,21 @@ def test_the_commands_do_what_the_page_does(tmp_path: Path, running: Receiver) -
             flowhook("emulate", "deliveries", "--json", "--limit", "50", FLOWS_EMULATOR=emulator.url).stdout
         )
         assert len(listed) == 36
+        assert flowhook("emulate", "stop", FLOWS_EMULATOR=emulator.url).returncode == 0
+        assert flowhook("emulate", "clear", FLOWS_EMULATOR=emulator.url).returncode == 0
+        assert emulator.deliveries() == []
         raw = tmp_path / "raw.json"
         raw.write_text(flowhook("emulate", "raw", FLOWS_EMULATOR=emulator.url).stdout)
         checked = flowhook("check", str(raw))
         assert checked.returncode == 1
         assert "notify_chat.notify_chat waits for packet_comments.created, not ticked" in checked.stdout
+        paused = flowhook("emulate", "connect", running.url, "--paused", FLOWS_EMULATOR=emulator.url)
+        assert "is paused, and would send 24 of 24 event types" in paused.stdout
+        assert flowhook("emulate", "send", "packets.created", FLOWS_EMULATOR=emulator.url).returncode == 1
+        assert flowhook("emulate", "disconnect", running.url, FLOWS_EMULATOR=emulator.url).returncode == 0
+        assert [i["softRemoved"] for i in emulator.state()["integrations"]] == [True]
+        unknown = flowhook("emulate", "disconnect", "http://127.0.0.1:1", FLOWS_EMULATOR=emulator.url)
+        assert "no integration sends to http://127.0.0.1:1" in unknown.stderr
 
 
 def test_the_organization_lives_until_it_is_told_not_to(tmp_path: Path, running: Receiver) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from flowhook import samples
 from flowhook.cli.run import free_port
@@ -156,6 +156,22 @@ def test_an_edited_event_is_sent_as_it_is_and_one_that_was_captured_again(
     page.get_by_label("Manner").select_option("Redelivery")
     page.get_by_role("button", name="Send", exact=True).click()
     expect(page.get_by_role("link", name="#3 400")).to_be_visible()
+
+
+def test_an_event_that_comes_late_replaces_none_that_was_asked_for_after_it(
+    page: Page, emulator: Emulator, running: Receiver
+) -> None:
+    emulator.connect(running.url, SECRET.decode())
+    held: list[Route] = []
+    page.route("**/api/events/packets.created", lambda route: held.append(route))  # noqa: PLW0108 - it must be a function
+    page.get_by_role("link", name="Send", exact=True).click()
+    page.get_by_label("Event", exact=True).select_option("packets.updated")
+    expect(page.get_by_label("Body")).to_have_value(re.compile('"operationType": "updated"'))
+    with page.expect_response("**/api/events/packets.created"):
+        held[0].continue_()
+    page.get_by_role("button", name="Send", exact=True).click()
+    page.get_by_role("link", name="#1 200").click()
+    assert emulator.delivery(1).type == "packets.updated"
 
 
 def test_deliveries_arrive_live_and_what_failed_is_seen_to_be_tried_again(

@@ -5,13 +5,16 @@
 
 What the page does, a running emulator can be told from here:
 
-  emulate connect http://127.0.0.1:8080  send events there (--auth, --events, --secret-file)
-  emulate send packets.updated         let an event happen, wait for what becomes of it
-  emulate send --file event.json       send a body as it is, to the byte
-  emulate send --all                   one event of every type that is ticked
-  emulate stream --count 1000 --rate 50
-  emulate deliveries                   what was sent; `emulate again 7` sends one once more
-  emulate raw                          the Form RAW Response, for `check`
+  emulate connect http://127.0.0.1:8080     send events there (--auth, --events, --secret-file, --paused)
+  emulate disconnect http://127.0.0.1:8080  send nothing there any more
+  emulate send packets.updated              let an event happen, wait for what becomes of it
+  emulate send --file event.json            send a body as it is, to the byte
+  emulate send --all                        one event of every type that is ticked
+  emulate stream --count 1000 --rate 50     many; `emulate stop` ends it
+  emulate live on                           let the organization live by itself
+  emulate deliveries                        what was sent; `emulate clear` forgets what is finished
+  emulate again 7                           send one once more
+  emulate raw                               the Form RAW Response, for `check`
 
 Exit status 1 where something was not delivered. Integrations and deliveries are kept in the file --data.
 """
@@ -65,6 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     connect.add_argument("--events", default="*", help="comma-separated patterns; default: all")
     connect.add_argument("--secret-file", type=Path, help="the secret is the first line of this file")
+    connect.add_argument("--paused", action="store_true", help="keep the settings, and send nothing for now")
+    disconnect = _action(actions, "disconnect", _disconnect, "remove the integration with an address")
+    disconnect.add_argument("url")
     send = _action(actions, "send", _send, "let events happen, and wait for what becomes of them")
     send.add_argument("types", nargs="*", metavar="EVENT_TYPE")
     send.add_argument("--all", action="store_true", help="one of every type that is ticked")
@@ -79,12 +85,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     stream.add_argument(
         "--patience", type=_positive, default=600.0, help="seconds to wait at most; default: 600"
     )
+    _action(actions, "stop", _stop, "end the stream that runs")
     live = _action(actions, "live", _live, "let the organization live by itself, or stop")
     live.add_argument("state", choices=("on", "off"))
     live.add_argument("--rate", type=_positive, default=1.0, help="events a second; default: 1")
     listed = _action(actions, "deliveries", _deliveries, "list the newest deliveries")
     listed.add_argument("--limit", type=int, default=20, help="default: 20")
     listed.add_argument("--json", action="store_true", help="for a program")
+    _action(actions, "clear", _clear, "forget the deliveries that are finished")
     again = _action(actions, "again", _again, "send the body of a delivery once more")
     again.add_argument("delivery", type=int)
     raw = _action(actions, "raw", _raw, "print the Form RAW Response")
@@ -144,8 +152,17 @@ def _welcome(arguments: argparse.Namespace) -> str:
 def _connect(arguments: argparse.Namespace) -> int:
     secret = sending.secret_of(arguments.secret_file, arguments.url).decode()
     events = _types(part.strip() for part in arguments.events.split(",") if part.strip())
-    kept = Emulator(arguments.at).connect(arguments.url, secret, auth=arguments.auth, events=events)
-    print(f"{kept['id']} sends {len(kept['events'])} of 24 event types to {kept['url']}")
+    kept = Emulator(arguments.at).connect(
+        arguments.url, secret, auth=arguments.auth, events=events, paused=arguments.paused
+    )
+    does = "is paused, and would send" if arguments.paused else "sends"
+    print(f"{kept['id']} {does} {len(kept['events'])} of 24 event types to {kept['url']}")
+    return 0
+
+
+def _disconnect(arguments: argparse.Namespace) -> int:
+    Emulator(arguments.at).disconnect(arguments.url)
+    print(f"nothing is sent to {arguments.url} any more; `emulate connect` brings it back")
     return 0
 
 
@@ -173,6 +190,12 @@ def _stream(arguments: argparse.Namespace) -> int:
     return 1 if lost else 0
 
 
+def _stop(arguments: argparse.Namespace) -> int:
+    Emulator(arguments.at).stop_stream()
+    print("no stream runs")
+    return 0
+
+
 def _live(arguments: argparse.Namespace) -> int:
     emulator = Emulator(arguments.at)
     if arguments.state == "on":
@@ -189,6 +212,12 @@ def _deliveries(arguments: argparse.Namespace) -> int:
         print(json.dumps(found, indent=2))
     else:
         console().print(_table(found))
+    return 0
+
+
+def _clear(arguments: argparse.Namespace) -> int:
+    Emulator(arguments.at).clear()
+    print("what was finished is forgotten")
     return 0
 
 

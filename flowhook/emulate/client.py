@@ -58,17 +58,30 @@ class Emulator:
         return self._ask("GET", "/api/state")
 
     def connect(
-        self, url: str, secret: str | None, *, auth: str = "bearer", events: Sequence[str] = ("*",)
+        self,
+        url: str,
+        secret: str | None,
+        *,
+        auth: str = "bearer",
+        events: Sequence[str] = ("*",),
+        paused: bool = False,
     ) -> dict[str, Any]:
         """Have the events that these patterns select sent to `url`; what is there for it already is changed.
 
         Raises ValueError for a wrong pattern.
         """
         settings = {"url": url, "secret": secret, "auth": auth, "events": samples.selected(events)}
-        known = next((i["id"] for i in self.state()["integrations"] if i["url"] == url), None)
-        if known:
+        settings["status"] = "paused" if paused else "active"
+        if known := self._integration(url):
             return self._ask("PUT", f"/api/integrations/{known}", settings)
         return self._ask("POST", "/api/integrations", settings)
+
+    def disconnect(self, url: str) -> None:
+        """Remove the integration that sends to `url`; connecting it again brings it back."""
+        known = self._integration(url)
+        if not known:
+            raise EmulatorError(f"no integration sends to {url}")
+        self._ask("DELETE", f"/api/integrations/{known}", {})
 
     def raw(self, integration: str) -> dict[str, Any]:
         """The Form RAW Response of an integration, by its id."""
@@ -111,6 +124,10 @@ class Emulator:
         found: list[dict[str, Any]] = self._ask("GET", query)["deliveries"]
         return found
 
+    def clear(self) -> None:
+        """Forget the deliveries that are finished."""
+        self._ask("DELETE", "/api/deliveries", {})
+
     def delivery(self, identifier: int) -> Delivery:
         """One of them."""
         return _delivery(self._ask("GET", f"/api/deliveries/{identifier}"))
@@ -138,6 +155,9 @@ class Emulator:
             if time.monotonic() > deadline:
                 raise NotFinished(f"{counts['pending']} deliveries are still pending")
             time.sleep(5 * BREATH)
+
+    def _integration(self, url: str) -> str | None:
+        return next((i["id"] for i in self.state()["integrations"] if i["url"] == url), None)
 
     def _told(self, answer: Mapping[str, Any], *, wait: bool) -> list[Delivery]:
         identifiers: list[int] = answer["deliveries"]

@@ -33,21 +33,30 @@ function Editor({ known, ticked, query, say, draft, setDraft }) {
   const [busy, setBusy] = useState(false);
   const form = useRef(null);
   const type = draft?.type ?? types.find((name) => ticked.has(name)) ?? types[0];
-  const change = (part) => setDraft({ type, body: draft?.body ?? "", ...part });
-
-  const propose = (name) =>
-    ask("GET", `api/events/${name}`).then(
-      (event) => setDraft({ type: name, body: JSON.stringify(event, null, 2), fresh: true }),
+  // Answers may overtake each other: the last wish counts, and what was written since is not written over.
+  const wishes = useRef(0);
+  const change = (part) => {
+    wishes.current++;
+    setDraft({ type, body: draft?.body ?? "", ...part });
+  };
+  const fetchDraft = (path, toDraft) => {
+    const wish = ++wishes.current;
+    return ask("GET", path).then(
+      (found) => wish === wishes.current && setDraft(toDraft(found)),
       (error) => say(error.message, true),
     );
+  };
+  const propose = (name) =>
+    fetchDraft(`api/events/${name}`, (event) => ({ type: name, body: JSON.stringify(event, null, 2), fresh: true }));
 
   useEffect(() => {
     const again = query.get("delivery");
     if (again && draft?.from !== again) {
-      ask("GET", `api/deliveries/${encodeURIComponent(again)}`).then(
-        (delivery) => setDraft({ type: delivery.type || type, body: pretty(delivery.body), from: again }),
-        (error) => say(error.message, true),
-      );
+      fetchDraft(`api/deliveries/${encodeURIComponent(again)}`, (delivery) => ({
+        type: delivery.type || type,
+        body: pretty(delivery.body),
+        from: again,
+      }));
     } else if (!draft) propose(type);
   }, [query]);
 
