@@ -57,7 +57,10 @@ function Editor({ known, ticked, query, say, draft, setDraft }) {
         body: pretty(delivery.body),
         from: again,
       }));
-    } else if (!draft) propose(type);
+    } else if (!draft && !wishes.current) {
+      // Unless somebody was quicker: effects run after the page is painted.
+      propose(type);
+    }
   }, [query]);
 
   async function send(event) {
