@@ -32,8 +32,9 @@ _noted: ContextVar[dict[str, Any] | None] = ContextVar("noted", default=None)
 def configure(level: str, project: str, stream: TextIO | None = None) -> None:
     """Send every record of the process to `stream` (standard output), replacing what was configured."""
     out = stream or sys.stdout
-    handler = logging.StreamHandler(out) if out.isatty() else JsonLines(out, project)
+    handler: logging.StreamHandler[TextIO] = JsonLines(out, project)
     if out.isatty():
+        handler = logging.StreamHandler(out)
         handler.setFormatter(TextFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
 
