@@ -1,5 +1,6 @@
 """The log: JSON for Cloud Logging, text for a terminal, and neither can be abused by what is sent."""
 
+import asyncio
 import io
 import json
 import logging
@@ -36,8 +37,12 @@ def _restored() -> Iterator[None]:
 def entry(headers: dict[bytes, bytes], project: str = "", **noted: Any) -> dict[str, Any]:
     stream = io.StringIO()
     logs.configure("INFO", project, stream)
-    logs.begin(headers)
-    logs.write(logging.WARNING, "hello", **noted)
+
+    async def deliver() -> None:
+        logs.begin(headers)
+        logs.write(logging.WARNING, "hello", **noted)
+
+    asyncio.run(deliver())
     document: dict[str, Any] = json.loads(stream.getvalue())
     return document
 
@@ -79,6 +84,34 @@ def test_the_lines_of_a_handler_carry_the_event() -> None:
     logs.note(event_id="e1")
     logging.getLogger("handlers.mine").info("working")
     assert json.loads(stream.getvalue())["event_id"] == "e1"
+
+
+def test_the_deliveries_of_a_turn_are_written_at_once_and_in_order() -> None:
+    class Counted(io.StringIO):
+        writes = 0
+
+        def write(self, text: str) -> int:
+            self.writes += bool(text)
+            return super().write(text)
+
+    stream = Counted()
+    logs.configure("INFO", "", stream)
+
+    async def deliver(name: str) -> None:
+        logs.begin({})
+        logs.write(logging.INFO, name, told=name)
+
+    async def turn() -> None:
+        await asyncio.gather(*(deliver(name) for name in "abc"))
+        await deliver("d")
+        logging.getLogger("handlers.mine").info("e")
+        await deliver("f")
+
+    asyncio.run(turn())
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["message"] for line in lines] == ["a", "b", "c", "d", "e", "f"]
+    assert [line["told"] for line in lines] == ["a", "b", "c", "d", "d", "f"]
+    assert stream.writes == 4
 
 
 def test_a_terminal_gets_text_that_it_can_not_be_made_to_obey() -> None:
