@@ -65,9 +65,10 @@ class Service(Protocol):
 class _Pending:
     """A message on its way; `acknowledged` is done when it is published, has failed or is given up."""
 
-    encoded: bytes
+    message: Message
     deadline: float
     acknowledged: asyncio.Future[str]
+    encoded: bytes = b""
 
     def fail(self, error: Exception) -> None:
         if not self.acknowledged.done():
@@ -85,21 +86,15 @@ class Publisher:
         self._service = service
         self._timeout = timeout
         self._topics: dict[str, _Topic] = {}
+        self._deadlines = _Deadlines()
 
     async def publish(self, topic: str, message: Message) -> str:
         """Return the message's id once it is acknowledged. Raises Undelivered, within the timeout."""
-        try:
-            encoded = self._service.encode(message)
-        except InvalidError as refusal:
-            raise _refused(topic, refusal) from refusal
-        if len(encoded) > MAX_CALL - CALL_OVERHEAD:
-            raise _refused(topic, InvalidError(f"{len(encoded)} bytes are more than a message may have"))
         loop = asyncio.get_running_loop()
-        pending = _Pending(encoded, loop.time() + self._timeout, loop.create_future())
+        pending = _Pending(message, loop.time() + self._timeout, loop.create_future())
         queue = self._topic(topic)
         queue.add(pending)
-        # A timer of the loop: asyncio.timeout costs five times as much.
-        timer = loop.call_at(pending.deadline, pending.fail, TimeoutError())
+        self._deadlines.add(pending.deadline, pending.acknowledged)
         try:
             return await pending.acknowledged
         except TimeoutError:
@@ -109,7 +104,8 @@ class Publisher:
                 topic=topic,
             ) from None
         finally:
-            timer.cancel()
+            # It holds the exception, which holds this frame: not a cycle for the collector to find.
+            del pending
 
     def _topic(self, name: str) -> "_Topic":
         if name not in self._topics:
@@ -125,6 +121,30 @@ def to_topic(publish: Publish, topic: str) -> Deliver:
         return Outcome(event, "published", message_id=await publish(name, messages.of_event(event)))
 
     return deliver
+
+
+class _Deadlines:
+    """Fails what is not done in time. Everything has equally long, so one timer does: that of the oldest."""
+
+    def __init__(self) -> None:
+        self._awaited: deque[tuple[float, asyncio.Future[str]]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, deadline: float, future: asyncio.Future[str]) -> None:
+        """Watch a future; no earlier `deadline` may be added later."""
+        while self._awaited and self._awaited[0][1].done():
+            self._awaited.popleft()
+        self._awaited.append((deadline, future))
+        if self._timer is None:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._awaited and (self._awaited[0][1].done() or self._awaited[0][0] <= loop.time()):
+            _, late = self._awaited.popleft()
+            if not late.done():
+                late.set_exception(TimeoutError())
+        self._timer = loop.call_at(self._awaited[0][0], self._sweep) if self._awaited else None
 
 
 class _Topic:
@@ -194,14 +214,27 @@ class _Topic:
         group: list[_Pending] = []
         room = MAX_CALL - CALL_OVERHEAD
         while self._queue and len(group) < MAX_GROUP:
-            if self._queue[0].acknowledged.done():
+            pending = self._queue[0]
+            if pending.acknowledged.done() or not self._encode(pending):
                 self._queue.popleft()
                 continue
-            room -= len(self._queue[0].encoded)
-            if room < 0 and group:
+            room -= len(pending.encoded)
+            if room < 0:
                 break
             group.append(self._queue.popleft())
         return group
+
+    def _encode(self, pending: _Pending) -> bool:
+        """Whether a call can hold it; fails it where none can. In groups that costs half of one by one."""
+        try:
+            pending.encoded = pending.encoded or self._service.encode(pending.message)
+            if len(pending.encoded) > MAX_CALL - CALL_OVERHEAD:
+                raise InvalidError(f"{len(pending.encoded)} bytes are more than a message may have")
+        except InvalidError as refusal:
+            pending.fail(_refused(self._name, refusal))
+        except Exception as error:  # noqa: BLE001 - as in `_next_group`
+            pending.fail(error)
+        return not pending.acknowledged.done()
 
     async def _publish(self, group: list[_Pending]) -> None:
         """Publish a group. What has to be tried again goes back to the head of the queue."""
@@ -224,6 +257,9 @@ class _Topic:
             self._pause, self.last_failure = 0.0, NO_FAILURE
             for pending, message_id in published:
                 pending.succeed(message_id)
+        finally:
+            # As in `Publisher.publish`.
+            del group
 
     async def _find_refused(self, group: list[_Pending], refusal: InvalidError) -> None:
         """Halve the group until each message that the service refuses stands alone."""

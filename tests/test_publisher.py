@@ -1,6 +1,8 @@
 """Group commit by itself: against a strict service of the test's own, and the real emulator."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
@@ -14,6 +16,10 @@ from flowhook.pubsub import PubSub
 from tests import broker
 
 BAD = b"bad"
+
+
+class Tracked(dict[str, str]):
+    """A dictionary that can be referred to weakly, to tell whether anything still holds it."""
 
 
 class StrictService:
@@ -297,6 +303,65 @@ def test_a_defect_reaches_who_waits_and_is_over(defect: Exception) -> None:
         assert await made.publish("t", message(2)) == "t-2"
 
     run(scenario, timeout=60)
+
+
+def test_a_defect_in_encoding_fails_its_message_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(service: StrictService, made: Publisher) -> None:
+        encode = service.encode
+
+        def broken(what: Message) -> bytes:
+            if what.data == BAD:
+                raise ZeroDivisionError
+            return encode(what)
+
+        monkeypatch.setattr(service, "encode", broken)
+        answers = await all_of(*(made.publish("t", message(data)) for data in (b"1", BAD, b"2")))
+        assert isinstance(answers[1], ZeroDivisionError)
+        assert [answers[0], answers[2]] == ["t-1", "t-2"]
+
+    run(scenario)
+
+
+def unanswered(service: StrictService) -> None:
+    service.answering.clear()
+
+
+def unconnected(service: StrictService) -> None:
+    service.connected.clear()
+
+
+def failing(service: StrictService) -> None:
+    service.failures = [Undelivered("The topic does not exist.", "", topic="t")]
+
+
+def published(_service: StrictService) -> None:
+    return
+
+
+@pytest.mark.parametrize("make", [published, unanswered, unconnected, failing])
+def test_nothing_is_left_for_the_garbage_collector(make: Callable[[StrictService], None]) -> None:
+    """It runs seldom; until then a cycle would hold the bodies of what has failed."""
+
+    async def scenario(service: StrictService, made: Publisher) -> None:
+        make(service)
+        attributes = [Tracked(), Tracked(), Tracked()]
+        gone = asyncio.Semaphore(0)
+        watched = [weakref.ref(one, lambda _: gone.release()) for one in attributes]
+        data = (b"1", BAD, b"")
+        await all_of(*(made.publish("t", Message(*one)) for one in zip(data, attributes, strict=True)))
+        attributes.clear()
+        service.connected.set()
+        service.answering.set()
+        # What is done in time is watched until its time is up, unless something comes after it.
+        async with asyncio.timeout(2):
+            for _ in watched:
+                await gone.acquire()
+
+    gc.disable()
+    try:
+        run(scenario, timeout=0.2)
+    finally:
+        gc.enable()
 
 
 def test_an_answer_with_too_few_ids_is_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
