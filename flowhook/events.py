@@ -20,6 +20,7 @@ import codecs
 import hashlib
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
@@ -264,15 +265,13 @@ def _read_json(body: bytes) -> object:
     try:
         return _decode(text)
     except ValueError as error:
-        refusal = NotJson(f"The body is not JSON: {error}.")
+        reason = str(error)
     # Rare, so it costs nothing until a body is refused: see the module's note on lone surrogates.
     mended = SURROGATE.sub(lambda found: rb"\ufffd" if found["lone"] else found[0], text)
-    if mended == text:
-        raise refusal
-    try:
-        return _decode(mended)
-    except ValueError:
-        raise refusal from None
+    if mended != text:
+        with suppress(ValueError):
+            return _decode(mended)
+    raise NotJson(f"The body is not JSON: {reason}.")
 
 
 def _decode(text: bytes) -> object:

@@ -1,6 +1,8 @@
 """From bytes to events: what is JSON, what is an event, what it is called, and what changed."""
 
+import gc
 import json
+import weakref
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -9,7 +11,7 @@ from pydantic import ValidationError
 
 from flowhook import events, samples
 from flowhook.categories import CATEGORIES, Pattern, classify
-from flowhook.errors import NotAnEvent, NotJson
+from flowhook.errors import NotAnEvent, NotJson, Refused
 from flowhook.events import Change, CommentEvent, Event
 from flowhook.testing import make_event
 
@@ -382,3 +384,17 @@ def test_events_of_the_same_body_are_equal() -> None:
     assert one.id == other.id
     assert one == other
     assert isinstance(one, Event)
+
+
+@pytest.mark.parametrize("body", [b"{", b"{}", b'"\\ud800"'])
+def test_a_refusal_is_gone_once_it_is_answered(body: bytes) -> None:
+    """In a cycle it would keep the body until the garbage collector comes, which is seldom."""
+    gc.disable()
+    try:
+        try:
+            events.parse(body)
+        except Refused as refusal:
+            left = weakref.ref(refusal)
+        assert left() is None
+    finally:
+        gc.enable()
