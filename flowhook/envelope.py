@@ -27,8 +27,6 @@ DATE = (
 TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?Z"
 # `2026-03-02T10:42:30.250Z`, as the platform writes it and CloudEvents may.
 USUAL_LENGTH = 24
-# What the validator lets through and JSON does not know; in a text it is rare enough to go the long way.
-NOT_JSON = (b"NaN", b"Infinity")
 
 
 class Envelope(NamedTuple):
@@ -102,7 +100,8 @@ def read(body: bytes, *, delivery_attempt: int = 1, traceparent: str | None = No
 
 def _validated(body: bytes) -> Mapping[str, Any] | None:
     """The fields of the event in `body`; None where `events.parse` has to judge."""
-    if any(word in body for word in NOT_JSON):
+    # The validator lets these through and JSON does not know them; in a text they are rare enough.
+    if b"NaN" in body or b"Infinity" in body:
         return None
     try:
         fields: Mapping[str, Any] = VALIDATOR.validate_json(body)

@@ -6,9 +6,8 @@ An event's attributes are CloudEvents 1.0 in binary mode, as the draft of its Pu
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from flowhook.envelope import Envelope
@@ -26,8 +25,7 @@ TYPE_PREFIX = "com.synergyshock.flows."
 PATH = "/-._~!$&'()*+,;=:@"
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """What is published to a topic."""
 
     data: bytes
