@@ -31,9 +31,6 @@ class Received(NamedTuple):
         return trace.parent(self.headers)
 
 
-# Members of an answer that stand in the log under other names.
-NOTED_BEFORE = ("id", "type")
-
 Accept = Callable[[Received], Awaitable[Outcome]]
 
 
@@ -107,8 +104,10 @@ def _too_large(limit: int) -> BodyTooLarge:
 def _confirm(request: Request, outcome: Outcome, status: int, started: float) -> Mapping[str, Any]:
     level = logging.WARNING if outcome.rejected else logging.INFO
     document = outcome.document()
-    noted = {name: document[name] for name in document if name not in NOTED_BEFORE}
-    logs.write(level, outcome.describe(), **noted, **_timing(request, status, started))
+    noted = {**document, **_timing(request, status, started)}
+    # They are noted already, under other names.
+    del noted["id"], noted["type"]
+    logs.write(level, outcome.describe(), **noted)
     return document
 
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -34,21 +35,17 @@ class Message(NamedTuple):
 
 def of_event(event: Envelope) -> Message:
     """The message of an event. An optional value that Pub/Sub would refuse is left out."""
-    attributes = {
-        "ce-specversion": "1.0",
+    own = {
         "ce-id": event.id,
-        "ce-source": _source(event.organization_id),
-        "ce-type": f"{TYPE_PREFIX}{event.type}",
         "ce-subject": event.entity_path,
         "ce-time": event.time,
-        "content-type": "application/json",
-        "category": event.category,
-        "operation": event.operation_type,
-        "organization_id": event.organization_id,
         "entity_key": event.entity_key,
         "traceparent": event.traceparent or "",
     }
-    return Message(event.body, _allowed(attributes))
+    # Megabytes are nothing to remember.
+    share = _shared if _fits(event.organization_id) else _shared.__wrapped__
+    shared = share(event.organization_id, event.category, event.operation_type)
+    return Message(event.body, {**shared, **_allowed(own)})
 
 
 def of_refused(body: bytes, problem: Problem, now: datetime | None = None) -> Message:
@@ -85,6 +82,21 @@ def _fitting(problem: Mapping[str, Any]) -> str:
     # Half an emoji, as a handler may cut one, is not UTF-8.
     mended = (text.encode(errors="replace").decode() for text in written)
     return next((text for text in mended if _fits(text)), "")
+
+
+@lru_cache(maxsize=1000)
+def _shared(organization_id: str, category: str, operation: str) -> Mapping[str, str]:
+    """The attributes that many events have in common."""
+    attributes = {
+        "ce-specversion": "1.0",
+        "ce-source": _source(organization_id),
+        "ce-type": f"{TYPE_PREFIX}{category}.{operation}",
+        "content-type": "application/json",
+        "category": category,
+        "operation": operation,
+        "organization_id": organization_id,
+    }
+    return _allowed(attributes)
 
 
 def _source(organization_id: str) -> str:

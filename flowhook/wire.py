@@ -21,7 +21,9 @@ def encode(data: bytes, attributes: Mapping[str, str]) -> bytes:
     Protobuf merges what is concatenated, so these joined to `to_topic` are a request of all of them.
     https://protobuf.dev/programming-guides/encoding/#last-one-wins
     """
-    encoded: bytes = _Request(messages=[{"data": data, "attributes": attributes}]).SerializeToString()
+    request = _Request()
+    request.messages.add(data=data).attributes.update(attributes)
+    encoded: bytes = request.SerializeToString()
     return encoded
 
 

@@ -149,6 +149,12 @@ def test_the_source_is_a_uri_whatever_the_organization_is_called(organization_id
     assert of(organization_id=organization_id).attributes["ce-source"] == source
 
 
+def test_an_organization_id_of_megabytes_is_not_remembered() -> None:
+    before = messages._shared.cache_info().currsize
+    assert "organization_id" not in of(organization_id="x" * 1_000_000).attributes
+    assert messages._shared.cache_info().currsize == before
+
+
 @pytest.mark.parametrize(
     ("timestamp", "time"),
     [
