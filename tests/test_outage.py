@@ -242,3 +242,6 @@ def test_a_receiver_that_is_stopped_finishes_what_it_has_taken(
     load.tally.enter("SIGTERM")
     assert load.tally.lost == set()
     assert load.tally.with_status(503) == set()
+    # Lines are written after the answers: the last ones before it ends.
+    logged = [line for line in running.deliveries() if line["status"] == 200]
+    assert len(logged) == len(load.tally.with_status(200))
