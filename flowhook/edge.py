@@ -70,9 +70,14 @@ async def _take(request: Request, accept: Accept, max_body_bytes: int) -> Outcom
     except Problem as problem:
         return problem
     except Exception as error:  # noqa: BLE001 - the edge: a defect is answered and logged, not dropped
-        defect = Internal("The event was not delivered; the log tells why.")
-        defect.__cause__ = error
-        return defect
+        return _defect(error)
+
+
+def _defect(error: Exception) -> Internal:
+    # Not where it is caught: its traceback would hold the frame that holds it.
+    defect = Internal("The event was not delivered; the log tells why.")
+    defect.__cause__ = error
+    return defect
 
 
 async def _read(request: Request, headers: Mapping[bytes, bytes], limit: int) -> bytes:

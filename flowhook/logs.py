@@ -89,10 +89,11 @@ class JsonLines(logging.StreamHandler[TextIO]):
         """
         noted = _noted.get() or {}
         entry = partial(self._entry, logging.getLevelName(level), message, time.time(), "flowhook", noted)
+        loop = asyncio.get_running_loop()
         with self.lock or nullcontext():
             self._waiting.append(entry)
             if len(self._waiting) == 1:
-                asyncio.get_running_loop().call_soon(self.flush)
+                loop.call_soon(self.flush)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record, after what waits: that is older."""

@@ -7,6 +7,7 @@ to a `Service`.
 """
 
 import asyncio
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
@@ -127,24 +128,33 @@ class _Deadlines:
     """Fails what is not done in time. Everything has equally long, so one timer does: that of the oldest."""
 
     def __init__(self) -> None:
-        self._awaited: deque[tuple[float, asyncio.Future[str]]] = deque()
+        # Weak: what has failed holds its message.
+        self._awaited: deque[tuple[float, weakref.ref[asyncio.Future[str]]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, deadline: float, future: asyncio.Future[str]) -> None:
         """Watch a future; no earlier `deadline` may be added later."""
-        while self._awaited and self._awaited[0][1].done():
+        while self._awaited and _is_over(self._awaited[0][1]()):
             self._awaited.popleft()
-        self._awaited.append((deadline, future))
+        self._awaited.append((deadline, weakref.ref(future)))
         if self._timer is None:
             self._sweep()
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._awaited and (self._awaited[0][1].done() or self._awaited[0][0] <= loop.time()):
-            _, late = self._awaited.popleft()
-            if not late.done():
-                late.set_exception(TimeoutError())
+        while self._awaited:
+            deadline, watched = self._awaited[0]
+            future = watched()
+            if future is not None and not future.done():
+                if deadline > loop.time():
+                    break
+                future.set_exception(TimeoutError())
+            self._awaited.popleft()
         self._timer = loop.call_at(self._awaited[0][0], self._sweep) if self._awaited else None
+
+
+def _is_over(future: asyncio.Future[str] | None) -> bool:
+    return future is None or future.done()
 
 
 class _Topic:
@@ -234,7 +244,10 @@ class _Topic:
             pending.fail(_refused(self._name, refusal))
         except Exception as error:  # noqa: BLE001 - as in `_next_group`
             pending.fail(error)
-        return not pending.acknowledged.done()
+        fits = not pending.acknowledged.done()
+        # As in `Publisher.publish`.
+        del pending
+        return fits
 
     async def _publish(self, group: list[_Pending]) -> None:
         """Publish a group. What has to be tried again goes back to the head of the queue."""

@@ -157,16 +157,22 @@ class Router:
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - sys.exit() must not take the other deliveries along
-            failure = RuntimeError(f"the handler raised {type(error).__name__}")
-            failure.__cause__ = error
-            return Result(failure)
+            return Result(_failure(error))
         return Result(None)
 
     async def _call(self, function: Function, event: Event) -> None:
         if inspect.iscoroutinefunction(function):
             await function(event)
             return
-        result = await to_thread.run_sync(function, event, abandon_on_cancel=True, limiter=self._limiter)
+        # What a thread's future raises stays in a cycle with it.
+        result, error = await to_thread.run_sync(
+            _attempt, function, event, abandon_on_cancel=True, limiter=self._limiter
+        )
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error
         if inspect.isawaitable(result):
             await result
 
@@ -175,6 +181,20 @@ class Router:
             return Result(rejection, kept=await self._keep(Envelope.of(event), handler.name, str(rejection)))
         except Undelivered as problem:
             return Result(problem)
+
+
+def _failure(error: BaseException) -> Exception:
+    # Not where it is caught: its traceback would hold the frame that holds it.
+    failure = RuntimeError(f"the handler raised {type(error).__name__}")
+    failure.__cause__ = error
+    return failure
+
+
+def _attempt(function: Function, event: Event) -> tuple[Awaitable[None] | None, BaseException | None]:
+    try:
+        return function(event), None
+    except BaseException as error:  # noqa: BLE001 - raised again on the loop
+        return None, error
 
 
 def _result(task: asyncio.Task[Result], timeout: float) -> Result:
@@ -190,10 +210,14 @@ def _outcome(event: Envelope, results: dict[str, Result]) -> Outcome:
     failed = {name: r.error for name, r in results.items() if r.error is not None and name not in rejected}
     unkept = [error for error in failed.values() if isinstance(error, Undelivered)]
     if unkept and len(unkept) == len(failed):
-        raise unkept[0]
+        try:
+            raise unkept[0]
+        finally:
+            # Its traceback holds this frame.
+            del results, failed, unkept
     if failed:
-        problem = HandlersFailed(tuple(failed), handled, tuple(rejected))
-        raise problem from ExceptionGroup("handlers failed", list(failed.values()))
+        errors = ExceptionGroup("handlers failed", list(failed.values()))
+        raise HandlersFailed(tuple(failed), handled, tuple(rejected)) from errors
     kept = bool(rejected) and all(results[name].kept for name in rejected)
     return Outcome(event, "handled", handled, rejected, kept)
 

@@ -3,9 +3,9 @@
 import gc
 
 # New objects that are kept until the collector looks for cycles among them; 700 (2,000 since Python 3.14) is
-# the default. A delivery keeps hundreds while it waits, and leaves no cycle behind, however it ends: what the
-# collector would find are those of handlers.
-THRESHOLD = 50_000
+# the default. A delivery keeps hundreds while it waits, and leaves no cycle behind, however it ends, which is
+# tested: what there is to find are those of handlers, and they may hold bodies: it comes seldom, but comes.
+THRESHOLD = 20_000
 
 
 def settle() -> None:

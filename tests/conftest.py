@@ -1,3 +1,4 @@
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -5,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from flowhook import logs
 from flowhook.cli.emulator import Emulator
 from flowhook.testing import flows  # noqa: F401 - a fixture
 from tests import broker, tally
@@ -35,6 +37,17 @@ def emulator() -> Iterator[Emulator]:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+@pytest.fixture
+def logging_of_its_own() -> Iterator[None]:
+    """No handlers but those that the test adds, and no delivery under way."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers = []
+    logs.begin({})
+    yield
+    root.handlers, root.level = handlers, level
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -8,7 +8,6 @@ import os
 import pty
 import signal
 import subprocess
-from collections.abc import Iterator
 from typing import Any
 
 import httpx2
@@ -18,20 +17,12 @@ from flowhook import logs, samples
 from flowhook.cli.run import free_port, listens
 from tests.receiver import PATIENCE, ROOT, until
 
+pytestmark = pytest.mark.usefixtures("logging_of_its_own")
+
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
-
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    root.handlers = []
-    logs.begin({})
-    yield
-    root.handlers, root.level = handlers, level
 
 
 def entry(headers: dict[bytes, bytes], project: str = "", **noted: Any) -> dict[str, Any]:
