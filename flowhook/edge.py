@@ -38,9 +38,13 @@ async def answer(request: Request, accept: Accept, max_body_bytes: int) -> Respo
     """Run `accept` and answer the platform by what it returns or raises. Writes one log line."""
     started = time.perf_counter()
     outcome = await _take(request, accept, max_body_bytes)
-    if isinstance(outcome, Problem):
-        return _refuse(request, outcome, outcome.status, started)
-    return _json(_confirm(request, outcome, 200, started))
+    try:
+        if isinstance(outcome, Problem):
+            return _refuse(request, outcome, outcome.status, started)
+        return _json(_confirm(request, outcome, 200, started))
+    finally:
+        # A problem's traceback holds this frame.
+        del outcome
 
 
 async def acknowledge(request: Request, accept: Accept, max_body_bytes: int) -> Response:
@@ -51,13 +55,17 @@ async def acknowledge(request: Request, accept: Accept, max_body_bytes: int) -> 
     """
     started = time.perf_counter()
     outcome = await _take(request, accept, max_body_bytes)
-    if isinstance(outcome, Refused) and outcome.kept:
-        _refuse(request, outcome, 204, started)
-    elif isinstance(outcome, Problem):
-        return _refuse(request, outcome, outcome.status, started)
-    else:
-        _confirm(request, outcome, 204, started)
-    return Response(status_code=204)
+    try:
+        if isinstance(outcome, Refused) and outcome.kept:
+            _refuse(request, outcome, 204, started)
+        elif isinstance(outcome, Problem):
+            return _refuse(request, outcome, outcome.status, started)
+        else:
+            _confirm(request, outcome, 204, started)
+        return Response(status_code=204)
+    finally:
+        # As in `answer`.
+        del outcome
 
 
 async def _take(request: Request, accept: Accept, max_body_bytes: int) -> Outcome | Problem:

@@ -6,9 +6,12 @@ The collector runs seldom; what waits for it in a cycle holds its body until the
 import asyncio
 import gc
 import io
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 from starlette.requests import Request
+from starlette.responses import Response
 
 from flowhook import edge, envelope, logs, samples
 from flowhook.categories import Pattern
@@ -22,6 +25,7 @@ pytestmark = pytest.mark.usefixtures("logging_of_its_own")
 
 BODY = samples.load("users.created")
 DELIVERIES = 20
+Respond = Callable[[Request, edge.Accept, int], Coroutine[Any, Any, Response]]
 
 
 async def handled(_event: Event) -> None:
@@ -68,12 +72,12 @@ def request(body: bytes) -> Request:
     return Request(scope, receive)
 
 
-def left_by(accept: edge.Accept, body: bytes, status: int) -> int:
+def left_by(accept: edge.Accept, body: bytes, status: int, respond: Respond = edge.answer) -> int:
     """How many objects the collector finds after `DELIVERIES`, each answered with `status`."""
 
     async def deliver(times: int) -> None:
         for _ in range(times):
-            answer = await asyncio.create_task(edge.answer(request(body), accept, 1_000_000))
+            answer = await asyncio.create_task(respond(request(body), accept, 1_000_000))
             assert answer.status_code == status
         # What the last one has scheduled comes before this.
         await asyncio.sleep(0)
@@ -124,3 +128,11 @@ async def defect(_got: edge.Received) -> Outcome:
 )
 def test_a_delivery_leaves_nothing_to_the_collector(accept: edge.Accept, body: bytes, status: int) -> None:
     assert left_by(accept, body, status) == 0
+
+
+@pytest.mark.parametrize(
+    ("accept", "body", "status"),
+    [(by_handlers(handled), BODY, 204), (by_handlers(failed), BODY, 500), (by_handlers(handled), b"{", 400)],
+)
+def test_a_push_leaves_nothing_either(accept: edge.Accept, body: bytes, status: int) -> None:
+    assert left_by(accept, body, status, edge.acknowledge) == 0
