@@ -215,9 +215,9 @@ def test_run_prints_a_curl_line_that_works_as_pasted(tmp_path: Path) -> None:
         assert "notify_chat.notify_chat" in answer["handlers"]
         assert f"http://127.0.0.1:{port}" in said
         assert "flowhook-development-secret" in said
-        assert (
-            "packet_comments.created pipelinesPackets/pk-7f3a/comments/cm-91c2: handled" in output.read_text()
-        )
+        told = "packet_comments.created pipelinesPackets/pk-7f3a/comments/cm-91c2: handled"
+        # The line is written after the answer.
+        until(lambda: told in output.read_text())
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(PATIENCE)
