@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from flowhook import logs, trace
 from flowhook.delivery import Outcome
-from flowhook.errors import BodyTooLarge, Incomplete, Internal, MethodNotAllowed, Problem, Refused
+from flowhook.errors import BodyTooLarge, Incomplete, Internal, MethodNotAllowed, Problem, Refused, caused_by
 
 
 class Received(NamedTuple):
@@ -78,14 +78,7 @@ async def _take(request: Request, accept: Accept, max_body_bytes: int) -> Outcom
     except Problem as problem:
         return problem
     except Exception as error:  # noqa: BLE001 - the edge: a defect is answered and logged, not dropped
-        return _defect(error)
-
-
-def _defect(error: Exception) -> Internal:
-    # Not where it is caught: its traceback would hold the frame that holds it.
-    defect = Internal("The event was not delivered; the log tells why.")
-    defect.__cause__ = error
-    return defect
+        return caused_by(error, Internal("The event was not delivered; the log tells why."))
 
 
 async def _read(request: Request, headers: Mapping[bytes, bytes], limit: int) -> bytes:

@@ -1,7 +1,9 @@
 """What can go wrong. A type says who must act; a `Problem` owns the status it is answered with."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
+
+E = TypeVar("E", bound=Exception)
 
 
 class FlowhookError(Exception):
@@ -182,3 +184,12 @@ class Internal(Problem):
     status = 500
     slug = "internal-error"
     title = "flowhook failed"
+
+
+def caused_by(cause: BaseException, failure: E) -> E:
+    """`failure`, with its cause.
+
+    Where the cause is caught, a local that holds `failure` would be held by the cause's traceback: a cycle.
+    """
+    failure.__cause__ = cause
+    return failure

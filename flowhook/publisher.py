@@ -134,27 +134,30 @@ class _Deadlines:
 
     def add(self, deadline: float, future: asyncio.Future[str]) -> None:
         """Watch a future; no earlier `deadline` may be added later."""
-        while self._awaited and _is_over(self._awaited[0][1]()):
-            self._awaited.popleft()
+        self._oldest()
         self._awaited.append((deadline, weakref.ref(future)))
         if self._timer is None:
             self._sweep()
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
+        self._timer = None
+        while oldest := self._oldest():
+            deadline, future = oldest
+            if deadline > loop.time():
+                self._timer = loop.call_at(deadline, self._sweep)
+                return
+            future.set_exception(TimeoutError())
+
+    def _oldest(self) -> tuple[float, asyncio.Future[str]] | None:
+        """What has waited longest; what is over before it is dropped."""
         while self._awaited:
             deadline, watched = self._awaited[0]
             future = watched()
             if future is not None and not future.done():
-                if deadline > loop.time():
-                    break
-                future.set_exception(TimeoutError())
+                return deadline, future
             self._awaited.popleft()
-        self._timer = loop.call_at(self._awaited[0][0], self._sweep) if self._awaited else None
-
-
-def _is_over(future: asyncio.Future[str] | None) -> bool:
-    return future is None or future.done()
+        return None
 
 
 class _Topic:

@@ -18,7 +18,7 @@ from flowhook import probe
 from flowhook.categories import Pattern
 from flowhook.delivery import Deliver, Outcome
 from flowhook.envelope import Envelope
-from flowhook.errors import HandlersFailed, Reject, StartError, Undelivered, UnknownHandler
+from flowhook.errors import HandlersFailed, Reject, StartError, Undelivered, UnknownHandler, caused_by
 from flowhook.events import Event
 
 log = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ class Router:
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - sys.exit() must not take the other deliveries along
-            return Result(_failure(error))
+            return Result(caused_by(error, RuntimeError(f"the handler raised {type(error).__name__}")))
         return Result(None)
 
     async def _call(self, function: Function, event: Event) -> None:
@@ -181,13 +181,6 @@ class Router:
             return Result(rejection, kept=await self._keep(Envelope.of(event), handler.name, str(rejection)))
         except Undelivered as problem:
             return Result(problem)
-
-
-def _failure(error: BaseException) -> Exception:
-    # Not where it is caught: its traceback would hold the frame that holds it.
-    failure = RuntimeError(f"the handler raised {type(error).__name__}")
-    failure.__cause__ = error
-    return failure
 
 
 def _attempt(function: Function, event: Event) -> tuple[Awaitable[None] | None, BaseException | None]:

@@ -21,6 +21,16 @@ ROOT = Path(__file__).parent.parent
 SECRET = b"a-secret-of-32-characters-at-least"
 COMMAND = Path(sys.executable).with_name("functions-framework")
 PATIENCE = 30.0
+# Every way for a secret to travel in a header.
+FORMS = (
+    "bearer",
+    "basic",
+    "header:x-a",
+    "standard-webhooks",
+    "hmac-sha256:x-a",
+    "hmac-sha1:x-a",
+    "hmac-sha512:x-a",
+)
 
 
 class Receiver:

@@ -16,6 +16,7 @@ from flowhook import samples
 from flowhook.cli.run import free_port, listens
 from tests import broker
 from tests.receiver import (
+    FORMS,
     PATIENCE,
     ROOT,
     SECRET,
@@ -73,16 +74,7 @@ def test_send_many_sends_different_events_at_the_rate(running: Receiver) -> None
 
 @pytest.mark.parametrize(
     "form",
-    [
-        "bearer",
-        "basic",
-        "header:x-a",
-        "standard-webhooks",
-        "hmac-sha256:x-a",
-        "hmac-sha1:x-a",
-        "hmac-sha512:x-a",
-        "query:t",
-    ],
+    [*FORMS, "query:t"],
 )
 def test_send_signs_in_every_form(tmp_path: Path, form: str) -> None:
     with receiver(tmp_path, WEBHOOK_AUTH=form) as pinned:

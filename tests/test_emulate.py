@@ -22,19 +22,10 @@ from flowhook.emulate.client import Emulator, EmulatorError, NotFinished
 from flowhook.emulate.integration import Integration, Settings
 from flowhook.emulate.sender import Sender
 from flowhook.emulate.store import Attempt, New, Store, StoreError
-from tests.receiver import PATIENCE, ROOT, SECRET, Receiver, end, environment, receiver, start, until
+from tests.receiver import FORMS, PATIENCE, ROOT, SECRET, Receiver, end, environment, receiver, start, until
 from tests.test_cli import flowhook
 
 ANSWERED = Attempt(0.0, 1.0, "", [], status=200)
-FORMS = [
-    "bearer",
-    "basic",
-    "header:x-a",
-    "standard-webhooks",
-    "hmac-sha256:x-a",
-    "hmac-sha1:x-a",
-    "hmac-sha512:x-a",
-]
 
 
 @pytest.fixture(scope="module")
