@@ -32,7 +32,7 @@ pytest: $(INSTALLED) ## the tests alone (PYTEST='-m "not browser"': some of them
 	$(BIN)/python -m pytest $(PYTEST)
 
 properties: $(INSTALLED) ## the property tests with at least 10,000 generated requests
-	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/test_properties.py
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/unit/test_properties.py
 
 mutants: $(INSTALLED) ## break deploy.sh in many ways, and see the tests notice each
 	$(BIN)/python -m tests.gcloud.mutants

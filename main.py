@@ -8,9 +8,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import handlers
-from flowhook import auth, cloud, edge, envelope, logs, publisher, push, rejected, routing, runtime, settings
+from flowhook import auth, edge, envelope, logs, routing, runtime, settings
 from flowhook.delivery import Outcome
 from flowhook.errors import StartError
+from flowhook.pubsub import factory, publisher, push, rejected
 
 try:
     SETTINGS, HANDLERS = settings.load(os.environ), routing.discover(handlers)
@@ -20,8 +21,7 @@ except StartError as mistake:
 logs.configure(SETTINGS.log_level, SETTINGS.project)
 settings.warn(SETTINGS)
 authenticate = auth.Authenticator(SETTINGS.auth, SETTINGS.secrets).authenticate
-verify = cloud.verifier(SETTINGS)
-publish = cloud.publisher(SETTINGS)
+verify, publish = factory.verifier(SETTINGS), factory.publisher(SETTINGS)
 rejects = rejected.Rejects(publish, SETTINGS.rejected_topic)
 router = routing.Router(HANDLERS, SETTINGS.delivery_timeout, rejects.keep_event)
 deliver = publisher.to_topic(publish, SETTINGS.topic) if SETTINGS.delivery == "pubsub" else router.deliver
@@ -38,7 +38,7 @@ async def accept(got: edge.Received) -> Outcome:
     return await routing.select(event, SETTINGS.wants, deliver)
 
 
-async def run(got: edge.Received) -> Outcome:
+async def process_push(got: edge.Received) -> Outcome:
     """One delivery of Pub/Sub, to the handlers behind its path."""
     await verify(got.headers)
     deliver_here = router.behind(got.path)
@@ -56,4 +56,4 @@ async def receive(request: Request) -> Response:
 @functions_framework.aio.http
 async def consume(request: Request) -> Response:
     """The private entry point, for Pub/Sub. A 2xx means that the message must not come again."""
-    return await edge.acknowledge(request, run, push.MAX_BYTES)
+    return await edge.acknowledge(request, process_push, push.MAX_BYTES)

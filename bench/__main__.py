@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 from bench import cold, growth, load, outage, picture, report, rounds, tls
 from bench.rounds import Effort
 from bench.serving import CONTESTANTS, TOPIC, settings
-from flowhook.cli import emulator
-from flowhook.cli.emulator import Emulator
+from flowhook.cli import pubsub_emulator
 from flowhook.cli.errors import CommandError
+from flowhook.cli.pubsub_emulator import Emulator
 from flowhook.cli.run import free_port
 
 FULL = Effort(rounds=5, clients=(1, 8, 64, 256), seconds=4, starts=9)
@@ -27,7 +27,7 @@ def main() -> int:
     parsed = _arguments()
     results: dict[str, Any] = {}
     try:
-        load.find(), emulator.find()
+        load.find(), pubsub_emulator.find()
         _measure(parsed, results)
     except CommandError as error:
         print(f"\nbench: {error}", file=sys.stderr)

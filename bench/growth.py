@@ -6,7 +6,7 @@ from bench import load, rounds
 from bench.load import Plan
 from bench.rounds import Sample
 from bench.serving import CONTESTANTS, served, settings
-from flowhook.cli.emulator import Emulator
+from flowhook.cli.pubsub_emulator import Emulator
 
 SHARE = 0.8
 CLIENTS = 64

@@ -12,13 +12,13 @@ import statistics
 import sys
 import time
 
-from flowhook import publisher
-from flowhook.cli.emulator import Emulator
+from flowhook.cli.pubsub_emulator import Emulator
 from flowhook.cli.run import free_port
-from flowhook.messages import Message
-from flowhook.publisher import Publisher
-from flowhook.pubsub import PubSub
-from tests.proxy import Proxy, proxy
+from flowhook.pubsub import publisher
+from flowhook.pubsub.client import PubSub
+from flowhook.pubsub.messages import Message
+from flowhook.pubsub.publisher import Publisher
+from tests.support.proxy import Proxy, proxy
 
 TOPIC = "in-flight"
 ROUND_TRIPS = (1, 5, 30)

@@ -12,9 +12,9 @@ from pathlib import Path
 from bench import load
 from bench.load import Plan
 from bench.serving import TOPIC, Contestant, Server, served, settings
-from flowhook.cli.emulator import Emulator, wait_until
+from flowhook.cli.pubsub_emulator import Emulator, wait_until
 from flowhook.cli.run import free_port
-from tests.proxy import Proxy, proxy
+from tests.support.proxy import Proxy, proxy
 
 CLIENTS = 32
 SECONDS = 15

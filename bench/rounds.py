@@ -9,7 +9,7 @@ from typing import Any
 from bench import load
 from bench.load import Plan
 from bench.serving import CONTESTANTS, Contestant, Server, cpu_of, served, settings
-from flowhook.cli.emulator import Emulator
+from flowhook.cli.pubsub_emulator import Emulator
 
 # Those whose cost is compared for larger bodies too: size to clients.
 LARGE = ("empty-async", "tutorial-tuned", "flowhook-pubsub")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from flowhook.cli.emulator import Emulator, wait_until
+from flowhook.cli.pubsub_emulator import Emulator, wait_until
 from flowhook.cli.run import HOST, free_port, listens
 
 ROOT = Path(__file__).parent.parent

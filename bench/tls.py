@@ -14,9 +14,9 @@ from typing import Any
 from bench import cold, load
 from bench.load import Plan
 from bench.serving import SECRET, Contestant, served
-from tests.proxy import background_loop
-from tests.receiver import project
-from tests.test_google_cloud import ELSEWHERE, Service, Tokens, certificate_of, service_account
+from tests.support.google import ELSEWHERE, Service, Tokens, certificate_of, service_account
+from tests.support.proxy import background_loop
+from tests.support.receiver import project
 
 CLIENTS = 64
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from urllib.parse import unquote_to_bytes, urlencode
 
-from flowhook.errors import Unauthentic
+from flowhook.errors import AuthenticationFailed
 from flowhook.secret import Secrets
 
 log = logging.getLogger(__name__)
@@ -94,14 +94,14 @@ class Authenticator:
         self._found: Form | None = None
 
     async def authenticate(self, headers: Headers, query: bytes, body: bytes) -> None:
-        """Return if the request is authentic. Raises Unauthentic, which names the headers that were tried."""
+        """Return if the request is authentic. Raises AuthenticationFailed with the headers tried."""
         request = Signed(headers, body, query)
         known = await self._secrets.accepted()
         if self._proven(request, known):
             return
         newer = await self._secrets.renewed()
         if newer == known or not self._proven(request, newer):
-            raise Unauthentic(sorted(name.decode("latin-1") for name in headers))
+            raise AuthenticationFailed(sorted(name.decode("latin-1") for name in headers))
 
     def _proven(self, request: Signed, secrets: tuple[bytes, ...]) -> bool:
         # The one that fitted last time first: a sender doesn't change its ways.

@@ -74,7 +74,7 @@ class Incomplete(Problem):
     title = "The body did not arrive whole"
 
 
-class Unauthentic(Problem):
+class AuthenticationFailed(Problem):
     """No proof of an accepted secret. The answer is the same for every cause.
 
     RFC 9110 (11.6.1) asks for a challenge in every 401.
@@ -146,7 +146,7 @@ class UnknownHandler(Problem):
     title = "There is no such handler"
 
 
-class Undelivered(Problem):
+class PublishFailed(Problem):
     """Not acknowledged by Pub/Sub: the sender must deliver again. `remark` says how to mend what stays so."""
 
     status = 503

@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
-from flowhook import probe
+from flowhook import canary
 from flowhook.categories import Pattern
 from flowhook.delivery import Deliver, Outcome
 from flowhook.envelope import Envelope
-from flowhook.errors import HandlersFailed, Reject, StartError, Undelivered, UnknownHandler, caused_by
+from flowhook.errors import HandlersFailed, PublishFailed, Reject, StartError, UnknownHandler, caused_by
 from flowhook.events import Event
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def _hand_back(_event: Event) -> None:
 
 
 # Takes the doctor's event, and no other. What it rejects is kept where the doctor finds it.
-BUILT_IN = Handler(probe.HANDLER, (Pattern("*", "*"),), _hand_back)
+BUILT_IN = Handler(canary.HANDLER, (Pattern("*", "*"),), _hand_back)
 
 
 def on(*patterns: str) -> Callable[[F], F]:
@@ -89,7 +89,7 @@ def discover(package: ModuleType) -> tuple[Handler, ...]:
 
 async def select(event: Envelope, wants: Callable[[str], bool], deliver: Deliver) -> Outcome:
     """Deliver an event of a type that is wanted, or the doctor's; another one is ignored."""
-    chosen = wants(event.type) or probe.is_probe(event)
+    chosen = wants(event.type) or canary.is_canary(event)
     return await deliver(event) if chosen else Outcome(event, "ignored")
 
 
@@ -109,7 +109,7 @@ class Router:
     async def deliver(self, event: Envelope) -> Outcome:
         """Deliver to every handler that wants the event.
 
-        Raises HandlersFailed once all have ended or run out of time, or Undelivered where all that failed
+        Raises HandlersFailed once all have ended or run out of time, or PublishFailed where all that failed
         is keeping what was rejected.
         """
         return _outcome(event, await self._run(self._wanting(event), event))
@@ -133,7 +133,7 @@ class Router:
         return _outcome(event, await self._run([handler], event))
 
     def _wanting(self, event: Envelope) -> list[Handler]:
-        candidates = (BUILT_IN,) if probe.is_probe(event) else self._handlers
+        candidates = (BUILT_IN,) if canary.is_canary(event) else self._handlers
         return [handler for handler in candidates if handler.wants(event.type)]
 
     async def _run(self, handlers: list[Handler], envelope: Envelope) -> dict[str, Result]:
@@ -179,7 +179,7 @@ class Router:
     async def _reject(self, handler: Handler, event: Event, rejection: Reject) -> Result:
         try:
             return Result(rejection, kept=await self._keep(Envelope.of(event), handler.name, str(rejection)))
-        except Undelivered as problem:
+        except PublishFailed as problem:
             return Result(problem)
 
 
@@ -201,7 +201,7 @@ def _outcome(event: Envelope, results: dict[str, Result]) -> Outcome:
     handled = tuple(name for name, result in results.items() if result.error is None)
     rejected = {name: str(r.error) for name, r in results.items() if isinstance(r.error, Reject)}
     failed = {name: r.error for name, r in results.items() if r.error is not None and name not in rejected}
-    unkept = [error for error in failed.values() if isinstance(error, Undelivered)]
+    unkept = [error for error in failed.values() if isinstance(error, PublishFailed)]
     if unkept and len(unkept) == len(failed):
         try:
             raise unkept[0]

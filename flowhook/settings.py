@@ -11,7 +11,7 @@ from typing import Any
 from flowhook.auth import Form
 from flowhook.categories import CATEGORIES, Pattern
 from flowhook.errors import StartError
-from flowhook.messages import MAX_BODY
+from flowhook.pubsub.messages import MAX_BODY
 from flowhook.secret import SHORT, SecretFile, Secrets
 
 log = logging.getLogger(__name__)

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from flowhook import logs
-from flowhook.cli.emulator import Emulator
+from flowhook.cli.pubsub_emulator import Emulator
 from flowhook.testing import flows  # noqa: F401 - a fixture
-from tests import broker, tally
-from tests.clock import Clock
 from tests.gcloud import story
-from tests.receiver import ROOT, Receiver, project, receiver
+from tests.support import broker, tally
+from tests.support.clock import Clock
+from tests.support.receiver import ROOT, Receiver, project, receiver
 
 # A slow machine is no defect; how many examples is a matter of time alone.
 for name, examples in (("quick", 60), ("long", 3_000)):

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from flowhook.cli.emulator import Emulator
+from flowhook.cli.pubsub_emulator import Emulator
 from tests.gcloud import functions, story
 from tests.gcloud.functions import Installed
 from tests.gcloud.iam import AGENT
 from tests.gcloud.story import Step
 from tests.gcloud.workshop import Workshop, commands, opened
-from tests.receiver import ROOT
+from tests.support.receiver import ROOT
 
 pytestmark = pytest.mark.gcloud
 
@@ -174,8 +174,9 @@ def test_a_first_deployment_configures_the_functions_like_this(life: Mapping[str
 
 
 def test_what_the_function_needs_is_uploaded_and_nothing_else(life: Mapping[str, Step]) -> None:
-    modules = {f"flowhook/{path.name}" for path in (ROOT / "flowhook").glob("*.py")}
-    needed = {"main.py", "requirements.txt"} | modules - {"flowhook/__main__.py", "flowhook/testing.py"}
+    packages = [ROOT / "flowhook", ROOT / "flowhook" / "pubsub"]
+    modules = {str(path.relative_to(ROOT)) for package in packages for path in package.glob("*.py")}
+    needed = {"main.py", "requirements.txt"} | modules - {"flowhook/__main__.py"}
     handlers = {"handlers/__init__.py", "handlers/log_events.py", "handlers/notify_chat.py"}
     for archive in life["second"].archives.values():
         names = functions.names(archive)

@@ -4,14 +4,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from flowhook.cli import check, doctor, emulate, handlers, pubsub, run, send, subscriptions
+from flowhook.cli import check, doctor, flows_emulator, handlers, pubsub, run, send, subscriptions
 from flowhook.cli.errors import CommandError
 
 COMMANDS = {
     "run": run,
     "pubsub": pubsub,
     "send": send,
-    "emulate": emulate,
+    "emulate": flows_emulator,
     "check": check,
     "handlers": handlers,
     "subscriptions": subscriptions,

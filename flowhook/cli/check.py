@@ -19,7 +19,7 @@ from flowhook.categories import Pattern
 from flowhook.cli import handlers
 from flowhook.cli.errors import CommandError
 from flowhook.cli.output import console, plain
-from flowhook.emulate.reading import NotARawResponse, findings, read
+from flows_emulator.reading import NotARawResponse, findings, read
 
 MAX_BYTES = 4 * 1024 * 1024
 

@@ -25,7 +25,7 @@ import httpx2
 from rich.table import Table
 from rich.text import Text
 
-from flowhook import probe
+from flowhook import canary
 from flowhook.auth import Form, sign
 from flowhook.cli import send
 from flowhook.cli.errors import CommandError
@@ -56,7 +56,7 @@ class Visit:
     def new(cls) -> "Visit":
         """Bodies of their own."""
         nonce = secrets.token_hex(8)
-        return cls(probe.body(nonce), f"flowhook/doctor {nonce}: this is no JSON".encode())
+        return cls(canary.body(nonce), f"flowhook/doctor {nonce}: this is no JSON".encode())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -158,7 +158,7 @@ def _arrivals(visit: Visit, events: Tap | None, rejected: Tap | None) -> Iterato
         yield _arrival(
             f"a handler ran in {where}, and could keep what it rejected",
             rejected,
-            lambda m: m.data == visit.event and m.attributes.get("handler") == probe.HANDLER,
+            lambda m: m.data == visit.event and m.attributes.get("handler") == canary.HANDLER,
         )
 
 

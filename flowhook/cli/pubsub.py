@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from flowhook import subscriptions
 from flowhook.categories import CATEGORIES, OTHER
 from flowhook.cli import handlers
 from flowhook.cli import run as serve
-from flowhook.cli.emulator import Emulator, wait_until
+from flowhook.cli.pubsub_emulator import Emulator, wait_until
 from flowhook.cli.subscriptions import PREFIX, TOPIC
+from flowhook.pubsub import subscriptions
 
 REJECTED_TOPIC = "flows-rejected"
 # Here nobody wants to wait ten seconds for what is delivered again.

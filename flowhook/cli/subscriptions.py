@@ -9,9 +9,9 @@ import json
 import os
 from dataclasses import asdict
 
-from flowhook import subscriptions
 from flowhook.cli import handlers
 from flowhook.cli.errors import CommandError
+from flowhook.pubsub import subscriptions
 from flowhook.settings import VARIABLES
 
 PREFIX = "flowhook"

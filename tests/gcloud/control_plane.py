@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
-from flowhook.cli.emulator import Emulator
+from flowhook.cli.pubsub_emulator import Emulator
 from tests.gcloud.exchange import Document, Refusal, Reply, Request, Routes
 from tests.gcloud.functions import Functions, Installed
 from tests.gcloud.iam import AGENT, NUMBER, Iam, policy_routes

@@ -15,11 +15,11 @@ from typing import Any
 import httpx2
 
 from flowhook.cli.run import free_port, listens
-from tests import receiver
 from tests.gcloud.exchange import Document, Refusal, Reply, Request, Routes
 from tests.gcloud.iam import Iam, policy_routes
 from tests.gcloud.pubsub import PubSub
 from tests.gcloud.secrets import Secrets
+from tests.support import receiver
 
 REGIONS = ("europe-west1", "us-central1")
 BUILDS = {"roles/logging.logWriter", "roles/artifactregistry.writer", "roles/storage.objectViewer"}

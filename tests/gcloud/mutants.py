@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowhook.cli.emulator import Emulator
+from flowhook.cli.pubsub_emulator import Emulator
 from flowhook.cli.run import free_port
 from tests import test_deploy as tests
 from tests.gcloud.functions import Installed

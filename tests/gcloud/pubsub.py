@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx2
 
-from flowhook.cli.emulator import Emulator
+from flowhook.cli.pubsub_emulator import Emulator
 from tests.gcloud.exchange import Document, Refusal, Request, Routes
 from tests.gcloud.iam import Iam, policy_routes
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.gcloud.exchange import Request
 from tests.gcloud.workshop import Ran, Workshop
-from tests.receiver import until
+from tests.support.receiver import until
 
 ENVIRONMENT = 'MAX_INSTANCES=3\n# A comment.\nLOG_LEVEL=DEBUG\nGREETING=it says: "hello", twice=2\n'
 HANDLER = """from flowhook import Event, on

@@ -10,13 +10,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowhook.cli.emulator import Emulator
+from flowhook.cli.pubsub_emulator import Emulator
 from tests.gcloud import proxy
 from tests.gcloud.control_plane import ControlPlane, running
 from tests.gcloud.functions import Installed
-from tests.receiver import ROOT
+from tests.support.receiver import ROOT
 
-COPIED = ("main.py", "requirements.txt", "deploy.sh", ".gcloudignore", "flowhook", "handlers", "README.md")
+COPIED = (
+    "main.py",
+    "requirements.txt",
+    "deploy.sh",
+    ".gcloudignore",
+    "flowhook",
+    "flows_emulator",
+    "handlers",
+    "README.md",
+)
 
 
 @dataclass(frozen=True)

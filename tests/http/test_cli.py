@@ -1,0 +1,261 @@
+"""The commands, run as a person runs them, against a real receiver."""
+
+import json
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from flowhook import samples
+from flowhook.cli.run import free_port, listens
+from tests.support import broker
+from tests.support.command_line import flowhook
+from tests.support.receiver import (
+    FORMS,
+    PATIENCE,
+    ROOT,
+    SECRET,
+    Receiver,
+    environment,
+    project,
+    receiver,
+    until,
+)
+
+
+def test_send_all_shows_every_type(running: Receiver) -> None:
+    done = flowhook("send", "--all", "--url", running.url)
+    assert done.returncode == 0, done.stderr
+    rows = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines()[1:25]}
+    assert rows == dict.fromkeys(samples.TYPES, "200")
+    assert "24 of 24 accepted" in done.stdout
+
+
+@pytest.mark.parametrize("types", [["packets.updated"], ["users.*", "*.deleted"]])
+def test_send_takes_types_and_patterns(running: Receiver, types: list[str]) -> None:
+    done = flowhook("send", *types, "--url", running.url)
+    assert done.returncode == 0
+    expected = 1 if types == ["packets.updated"] else 10
+    assert f"{expected} of {expected} accepted" in done.stdout
+
+
+def test_send_file_sends_it_to_the_byte(running: Receiver, tmp_path: Path) -> None:
+    body = b"  " + samples.load("projects.created")
+    path = tmp_path / "event.json"
+    path.write_bytes(body)
+    known = running.post(body).json()["id"]
+    done = flowhook("send", "--file", str(path), "--url", running.url)
+    assert done.returncode == 0
+    assert running.deliveries()[-1]["event_id"] == known
+
+
+def test_send_many_sends_different_events_at_the_rate(running: Receiver) -> None:
+    before = len(running.deliveries())
+    started = time.monotonic()
+    done = flowhook("send", "packets.created", "--count", "60", "--rate", "100", "--url", running.url)
+    assert time.monotonic() - started > 0.55
+    assert done.returncode == 0
+    assert "60 of 60 accepted" in done.stdout
+    assert "p99" in done.stdout
+    assert len({line["event_id"] for line in running.deliveries()[before:]}) == 60
+
+
+@pytest.mark.parametrize(
+    "form",
+    [*FORMS, "query:t"],
+)
+def test_send_signs_in_every_form(tmp_path: Path, form: str) -> None:
+    with receiver(tmp_path, WEBHOOK_AUTH=form) as pinned:
+        assert (
+            flowhook("send", "users.created", "--auth", form, "--url", pinned.url + "/?a=1").returncode == 0
+        )
+        other = "basic" if form == "bearer" else "bearer"
+        refused = flowhook("send", "users.created", "--auth", other, "--url", pinned.url)
+        assert refused.returncode == 1
+        assert "0 of 1 accepted" in refused.stdout
+
+
+def test_send_fails_if_one_event_is_not_accepted(running: Receiver, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.json"
+    bad.write_text('{"no": "event"}')
+    done = flowhook("send", "--all", "--file", str(bad), "--url", running.url)
+    assert done.returncode == 1
+    assert "24 of 25 accepted" in done.stdout
+    assert "422" in done.stdout
+
+
+def test_send_takes_the_secret_from_a_file(running: Receiver, tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_bytes(SECRET + b"\n")
+    options = ["send", "users.created", "--url", running.url]
+    assert flowhook(*options, WEBHOOK_SECRET="").returncode == 1
+    assert flowhook(*options, "--secret-file", str(path), WEBHOOK_SECRET="").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["send"], "nothing to send"),
+        (["send", "packet.created"], "did you mean packets?"),
+        (["send", "--file", "/nowhere"], "/nowhere can't be read"),
+        (["send", "--all", "--auth", "auto"], "auto is a way to check"),
+        (["send", "--all", "--auth", "hmac"], "--auth: it is none of"),
+        (["send", "--all", "--url", "nonsense"], "is not a URL"),
+        (["send", "--all", "--secret-file", "/nowhere"], "can't be read"),
+        (["run", "--port", "x"], "is not a port"),
+    ],
+)
+def test_a_command_that_fails_says_what_to_do(arguments: list[str], message: str) -> None:
+    done = flowhook(*arguments)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_send_asks_for_a_secret_before_it_sends_to_another_machine() -> None:
+    done = flowhook("send", "--all", "--url", "https://example.invalid", WEBHOOK_SECRET="")
+    assert done.returncode == 1
+    assert "WEBHOOK_SECRET" in done.stderr
+
+
+def test_send_says_that_nobody_listens() -> None:
+    done = flowhook("send", "users.created", "--url", f"http://127.0.0.1:{free_port()}")
+    assert done.returncode == 1
+    assert "is the receiver running" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--count", "0"], ["--count", "x"], ["--rate", "-1"], ["--rate", "nan"], ["--no-such"]]
+)
+def test_wrong_arguments_are_status_2(wrong: list[str]) -> None:
+    assert flowhook("send", "--all", *wrong).returncode == 2
+
+
+@pytest.mark.parametrize("command", [[], ["send"], ["handlers"], ["run"]])
+def test_every_command_has_help(command: list[str]) -> None:
+    done = flowhook(*command, "--help")
+    assert done.returncode == 0
+    assert "usage: python -m flowhook" in done.stdout
+
+
+def test_handlers_lists_who_handles_what() -> None:
+    done = flowhook("handlers", WEBHOOK_SECRET="")
+    assert done.returncode == 0
+    assert re.search(r"log_events\.log_event +\* +in a thread", done.stdout)
+    assert re.search(r"notify_chat\.notify_chat +packet_comments\.created", done.stdout)
+
+
+def test_handlers_names_what_nobody_handles_and_fails_for_a_broken_one(tmp_path: Path) -> None:
+    source = project(
+        tmp_path, mine="from flowhook import on\n@on('*.created', 'packets.*')\nasync def f(event): ...\n"
+    )
+    done = flowhook("handlers", cwd=source)
+    assert re.search(r"mine\.f +\*\.created, packets\.\* +on the loop", done.stdout)
+    assert "Nobody handles pipelines.updated, pipelines.deleted" in done.stdout
+    (source / "handlers" / "mine.py").write_text("undefined\n")
+    broken = flowhook("handlers", cwd=source)
+    assert broken.returncode == 1
+    assert "handlers/mine.py can't be imported: NameError" in broken.stderr
+
+
+def test_handlers_says_where_to_run_it(tmp_path: Path) -> None:
+    for package in ("flowhook", "flows_emulator"):
+        (tmp_path / package).symlink_to(ROOT / package)
+    assert "no handlers/ here" in flowhook("handlers", cwd=tmp_path).stderr
+
+
+def test_run_says_that_a_port_is_taken() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = flowhook("run", PORT=str(taken.getsockname()[1]))
+    assert done.returncode == 1
+    assert "PORT=8081 make run" in done.stderr
+
+
+def test_run_prints_a_curl_line_that_works_as_pasted(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    port = free_port()
+    with output.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flowhook", "run"],
+            cwd=ROOT,
+            env=environment(PORT=str(port), WEBHOOK_SECRET_FILE="/nowhere"),
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        until(lambda: listens(port))
+        said = output.read_text()
+        line = next(line for line in said.splitlines() if line.startswith("curl "))
+        pasted = subprocess.run(
+            shlex.split(line), cwd=tmp_path, capture_output=True, timeout=PATIENCE, check=True
+        )
+        answer = json.loads(pasted.stdout)
+        assert answer["outcome"] == "handled"
+        assert "notify_chat.notify_chat" in answer["handlers"]
+        assert f"http://127.0.0.1:{port}" in said
+        assert "flowhook-development-secret" in said
+        told = "packet_comments.created pipelinesPackets/pk-7f3a/comments/cm-91c2: handled"
+        # The line is written after the answer.
+        until(lambda: told in output.read_text())
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(PATIENCE)
+
+
+def test_a_handler_of_five_lines_is_called_with_a_typed_comment(tmp_path: Path) -> None:
+    source = project(tmp_path, my_handler=(ROOT / "tests" / "support" / "my_handler.py").read_text())
+    with receiver(tmp_path, source) as started:
+        answer = started.post(samples.load("packet_comments.created")).json()
+        assert answer["handlers"] == ["my_handler.greet"]
+        assert "users/us-ada says: The contract is signed." in started.output()
+
+
+def test_pubsub_wires_everything_together_and_stops_all_of_it(tmp_path: Path) -> None:
+    with broker.started():
+        pass  # skipped, if there is no emulator
+    port = free_port()
+    output = tmp_path / "output"
+    with output.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flowhook", "pubsub", "--port", str(port)],
+            cwd=project(tmp_path, log_events=(ROOT / "handlers" / "log_events.py").read_text()),
+            env=environment(WEBHOOK_SECRET=""),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        until(lambda: "--data-binary" in output.read_text() or process.poll() is not None)
+        sent = flowhook("send", "--all", "--url", f"http://127.0.0.1:{port}", WEBHOOK_SECRET="")
+        assert sent.returncode == 0
+        until(lambda: output.read_text().count(": handled by log_events.log_event") == 24)
+        assert output.read_text().count(": published as message ") == 24
+        family = descendants(process.pid)
+        assert len(family) >= 3
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 130
+    finally:
+        process.kill()
+        process.wait()
+    until(lambda: not family & set(parents()))
+
+
+def descendants(pid: int) -> set[int]:
+    """The processes that a process has started, and those that these have."""
+    children = {child for child, parent in parents().items() if parent == pid}
+    return children.union(*map(descendants, children))
+
+
+def parents() -> dict[int, int]:
+    """Every process that runs, and who started it."""
+    listed = subprocess.run(["ps", "-axo", "pid=,ppid="], capture_output=True, text=True, check=True)
+    rows = (line.split() for line in listed.stdout.splitlines())
+    return {int(pid): int(parent) for pid, parent in rows}

@@ -1,0 +1,145 @@
+"""The handlers that are shipped, notify_chat against a real HTTP server."""
+
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowhook import CommentEvent, samples
+from flowhook.cli.run import free_port
+from flowhook.testing import make_event
+from handlers import notify_chat
+from handlers.log_events import log_event
+from handlers.notify_chat import ChatError
+from tests.support.receiver import receiver
+
+
+class Chat(HTTPServer):
+    """An incoming webhook as strict as Slack's: JSON with a text, at an address with a secret in it."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), ChatHandler)
+        self.status = 200
+        self.texts: list[str] = []
+        self.hold = threading.Event()
+        self.hold.set()
+        self.url = f"http://127.0.0.1:{self.server_port}/services/T0/secret-of-the-chat"
+
+
+class ChatHandler(BaseHTTPRequestHandler):
+    server: Chat
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        assert self.headers["content-type"].startswith("application/json")
+        assert set(body) == {"text"}
+        self.server.texts.append(body["text"])
+        self.server.hold.wait(20)
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing on standard error."""
+
+
+@pytest.fixture
+def chat(monkeypatch: pytest.MonkeyPatch) -> Iterator[Chat]:
+    server = Chat()
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    monkeypatch.setenv("CHAT_WEBHOOK_URL", server.url)
+    yield server
+    server.hold.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def comment(**properties: Any) -> CommentEvent:
+    return make_event("packet_comments.created", properties=properties)
+
+
+def test_a_new_comment_is_posted(chat: Chat) -> None:
+    notify_chat.notify_chat(comment())
+    assert chat.texts == ["users/us-ada commented on pipelinesPackets/pk-7f3a: The contract is signed."]
+
+
+def test_a_comment_can_not_mention_everybody_and_is_cut(chat: Chat) -> None:
+    notify_chat.notify_chat(comment(content="<!channel> & <users/all> " + "x" * 10_000))
+    assert "&lt;!channel&gt; &amp; &lt;users/all&gt;" in chat.texts[0]
+    assert "<" not in chat.texts[0]
+    assert len(chat.texts[0]) < 2_100
+
+
+def test_a_comment_without_content_or_author_is_posted(chat: Chat) -> None:
+    notify_chat.notify_chat(comment(content=None, createdBy=None))
+    assert chat.texts == ["Somebody commented on pipelinesPackets/pk-7f3a: "]
+
+
+def test_without_an_address_it_is_off(chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CHAT_WEBHOOK_URL")
+    notify_chat.notify_chat(comment())
+    assert chat.texts == []
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 429, 500])
+def test_a_chat_that_refuses_is_a_clear_failure(chat: Chat, status: int) -> None:
+    chat.status = status
+    with pytest.raises(ChatError, match=f"the chat answered {status}") as failure:
+        notify_chat.notify_chat(comment())
+    assert "secret-of-the-chat" not in str(failure.value)
+
+
+def test_a_chat_that_does_not_answer_is_a_failure_in_time(
+    chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notify_chat, "TIMEOUT", 0.1)
+    chat.hold.clear()
+    with pytest.raises(ChatError, match="can't be reached: TimeoutError"):
+        notify_chat.notify_chat(comment())
+
+
+@pytest.mark.parametrize(
+    "url", [f"http://127.0.0.1:{free_port()}/", "nonsense", "file:///etc/passwd", "ftp://x/"]
+)
+def test_a_wrong_address_is_a_failure_that_does_not_show_it(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("CHAT_WEBHOOK_URL", url)
+    with pytest.raises(ChatError) as failure:
+        notify_chat.notify_chat(comment())
+    assert url not in str(failure.value)
+
+
+def test_a_failing_chat_is_a_500_that_names_the_handler_and_not_the_address(
+    tmp_path: Path, chat: Chat
+) -> None:
+    chat.status = 404
+    with receiver(tmp_path, CHAT_WEBHOOK_URL=chat.url) as started:
+        response = started.post(samples.load("packet_comments.created"))
+        assert response.status_code == 500
+        assert response.json()["failed"] == ["notify_chat.notify_chat"]
+        chat.status = 200
+        assert started.post(samples.load("packet_comments.created")).status_code == 200
+        assert "ChatError: the chat answered 404" in started.output()
+        assert "secret-of-the-chat" not in started.output()
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("packets.created", "pipelinesPackets/pk-7f3a created"),
+        ("packets.updated", "pipelinesPackets/pk-7f3a updated: status, assigneeRef"),
+        ("users.deleted", "users/us-ada deleted"),
+    ],
+)
+def test_every_event_is_one_readable_line(caplog: pytest.LogCaptureFixture, name: str, line: str) -> None:
+    with caplog.at_level(logging.INFO):
+        log_event(make_event(name))
+    assert caplog.messages == [line]

@@ -1,0 +1,15 @@
+"""The commands, run as a person runs them: in a process of their own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.receiver import ROOT, environment
+
+
+def flowhook(*arguments: str, cwd: Path = ROOT, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m flowhook` with these arguments, in an environment of nothing but the settings."""
+    command = [sys.executable, "-m", "flowhook", *arguments]
+    return subprocess.run(
+        command, cwd=cwd, env=environment(**settings), capture_output=True, text=True, timeout=60, check=False
+    )

@@ -1,0 +1,156 @@
+"""The receiver as it is deployed: the real functions framework, in a process of its own, on loopback."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from flowhook.auth import Form, Proof, sign
+from flowhook.cli.run import free_port, listens
+
+ROOT = Path(__file__).parents[2]
+SECRET = b"a-secret-of-32-characters-at-least"
+COMMAND = Path(sys.executable).with_name("functions-framework")
+PATIENCE = 30.0
+# Every way for a secret to travel in a header.
+FORMS = (
+    "bearer",
+    "basic",
+    "header:x-a",
+    "standard-webhooks",
+    "hmac-sha256:x-a",
+    "hmac-sha1:x-a",
+    "hmac-sha512:x-a",
+)
+
+
+class Receiver:
+    """A running receiver. `lines()` are what it has logged so far."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, output: Path) -> None:
+        self.process = process
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self._output = output
+        self.client = httpx2.Client(base_url=self.url, timeout=PATIENCE)
+
+    def post(
+        self,
+        body: bytes,
+        headers: Mapping[bytes, bytes] | None = None,
+        *,
+        form: str = "bearer",
+        secret: bytes | None = SECRET,
+    ) -> httpx2.Response:
+        """Send a body, signed unless the secret is None; `headers` are laid over the signed ones."""
+        proof = Proof() if secret is None else sign(Form.parse(form), secret, body)
+        merged = {b"content-type": b"application/json", **proof.headers, **(headers or {})}
+        return self.client.post(f"/?{proof.query.decode()}", content=body, headers=merged)
+
+    def output(self) -> str:
+        """Everything on standard output and error."""
+        return self._output.read_text()
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The log, a dictionary a line."""
+        return [json.loads(line) for line in self.output().splitlines() if line.startswith("{")]
+
+    def deliveries(self) -> list[dict[str, Any]]:
+        """The lines of deliveries alone; of those that are answered none is missing."""
+        # They are written once a turn of its loop, after the answers: one more answer is from a later turn.
+        with suppress(httpx2.TransportError):
+            if self.process.poll() is None:
+                self.client.get("/robots.txt")
+        return [line for line in self.lines() if line["logger"] == "flowhook"]
+
+    def stop(self) -> int:
+        """Ask it to stop as Cloud Run does, and return its exit status."""
+        self.client.close()
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(PATIENCE)
+        finally:
+            end(self.process)
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """What a started process sees: nothing of this one's but the path, and the settings."""
+    defaults = {"PATH": os.environ["PATH"], "WEBHOOK_SECRET": SECRET.decode(), "PYTHONWARNINGS": "error"}
+    merged = {**defaults, **settings}
+    return {name: value for name, value in merged.items() if value}
+
+
+def start(
+    source: Path, port: int, output: Path, settings: Mapping[str, str], target: str = "receive"
+) -> subprocess.Popen[bytes]:
+    """Start the framework on `source`/main.py."""
+    command = [str(COMMAND), f"--target={target}", f"--source={source / 'main.py'}"]
+    with output.open("wb") as out:
+        return subprocess.Popen(
+            [*command, "--host=127.0.0.1", f"--port={port}"],
+            env=environment(**settings),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Leave nothing running, the workers included; a process that has ended is fine."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@contextmanager
+def receiver(
+    tmp_path: Path, source: Path = ROOT, *, target: str = "receive", **settings: str
+) -> Iterator[Receiver]:
+    """A receiver that listens (or, with its target, a consumer); stopped at the end."""
+    port = free_port()
+    output = tmp_path / f"output-{port}"
+    running = Receiver(start(source, port, output, settings, target), port, output)
+    try:
+        _wait_until_it_listens(running)
+        yield running
+    finally:
+        running.stop()
+
+
+def project(tmp_path: Path, **handlers: str) -> Path:
+    """A copy of the project with other handlers: name of the module to its source."""
+    source = tmp_path / "project"
+    (source / "handlers").mkdir(parents=True)
+    shutil.copy(ROOT / "main.py", source)
+    for package in ("flowhook", "flows_emulator"):
+        (source / package).symlink_to(ROOT / package)
+    (source / "handlers" / "__init__.py").touch()
+    for name, text in handlers.items():
+        (source / "handlers" / f"{name}.py").write_text(text)
+    return source
+
+
+def until(condition: Callable[[], bool], patience: float = PATIENCE) -> None:
+    """Wait for a condition to hold. Raises AssertionError if it never does."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.02)
+
+
+def _wait_until_it_listens(running: Receiver) -> None:
+    def ready() -> bool:
+        assert running.process.poll() is None, f"the receiver did not start:\n{running.output()}"
+        return listens(running.port)
+
+    until(ready)

@@ -1,0 +1,226 @@
+"""Which module may import which, what the function needs, and that the project is as small as it looks."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.support.receiver import ROOT
+
+# Module of flowhook: the modules of flowhook that it may import. The arrows point one way.
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "categories": set(),
+    "trace": set(),
+    "secret": set(),
+    "runtime": set(),
+    "logs": {"trace"},
+    "auth": {"errors", "secret"},
+    "events": {"categories", "errors"},
+    "envelope": {"categories", "errors", "events"},
+    "delivery": {"envelope"},
+    "canary": {"envelope"},
+    "settings": {"auth", "categories", "errors", "pubsub.messages", "secret"},
+    "routing": {"canary", "categories", "delivery", "envelope", "errors", "events"},
+    "edge": {"delivery", "errors", "logs", "trace"},
+    "__init__": {"errors", "events", "routing"},
+    "pubsub.__init__": set(),
+    "pubsub.messages": {"envelope", "errors", "events"},
+    "pubsub.publisher": {"delivery", "envelope", "errors", "pubsub.messages"},
+    "pubsub.protobuf": set(),
+    "pubsub.credentials": {"errors", "pubsub.publisher"},
+    "pubsub.client": {
+        "errors",
+        "pubsub.credentials",
+        "pubsub.messages",
+        "pubsub.protobuf",
+        "pubsub.publisher",
+    },
+    "pubsub.push_auth": {"errors"},
+    "pubsub.factory": {
+        "errors",
+        "pubsub.client",
+        "pubsub.credentials",
+        "pubsub.messages",
+        "pubsub.publisher",
+        "pubsub.push_auth",
+        "settings",
+    },
+    "pubsub.rejected": {"envelope", "errors", "pubsub.messages", "pubsub.publisher"},
+    "pubsub.push": {"envelope", "errors", "trace"},
+    "pubsub.subscriptions": {"categories", "routing"},
+    "samples.__init__": {"categories"},
+    "testing.__init__": {"events", "samples.__init__"},
+}
+# The same of the emulator, which the function never imports: first its own modules, then flowhook's.
+EMULATOR_MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
+    "__init__": (set(), set()),
+    "retry": (set(), set()),
+    "manners": (set(), set()),
+    "integration": (set(), {"auth", "categories", "samples"}),
+    "organization": ({"integration"}, {"categories"}),
+    "reading": (set(), {"categories", "samples"}),
+    "feed": (set(), set()),
+    "guard": (set(), set()),
+    "store": ({"integration", "organization"}, set()),
+    "sender": ({"integration", "store"}, {"auth"}),
+    "dispatch": ({"manners", "retry", "sender", "store"}, set()),
+    "flows": (
+        {"dispatch", "feed", "integration", "manners", "organization", "retry", "sender", "store"},
+        {"categories", "samples"},
+    ),
+    "web": ({"flows", "guard", "integration", "manners"}, {"auth", "categories", "samples"}),
+    "server": ({"flows", "retry", "store", "web"}, set()),
+    "client": (set(), {"samples"}),
+    "local": ({"client"}, {"cli"}),
+}
+EMULATOR_ONLY_IN = {
+    "starlette": {"guard", "web"},
+    "uvicorn": {"server"},
+    "httpx2": {"client", "sender"},
+    "sqlite3": {"store"},
+    "pydantic": {"integration", "web"},
+}
+EMULATOR = sorted((ROOT / "flows_emulator").glob("*.py"))
+# Whom the function needs; everybody else's use of it is a mistake.
+ONLY_IN = {
+    "starlette": {"edge", "main"},
+    "functions_framework": {"main"},
+    "pydantic": {"events", "pubsub.push", "testing.__init__"},
+    "pydantic_core": {"edge", "envelope", "events", "logs", "pubsub.push"},
+    "google": {"pubsub.credentials", "pubsub.protobuf", "pubsub.push_auth"},
+    "grpc": {"pubsub.client"},
+}
+WEB_AND_TOOLS = {"httpx2", "rich", "hypothesis", "pytest"}
+# What the function is made of, and what users' tests import.
+PACKAGES = [ROOT / "flowhook", *(ROOT / "flowhook" / name for name in ("pubsub", "samples", "testing"))]
+SOURCES = sorted(path for package in PACKAGES for path in package.glob("*.py") if path.stem != "__main__")
+
+
+def name_of(path: Path) -> str:
+    """`pubsub.messages`, as the tables call a module of flowhook; `main`."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removeprefix("flowhook.")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that is imported; `from flowhook import x` is flowhook.x."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path} imports relatively"
+            yield from (
+                [f"{node.module}.{a.name}" for a in node.names] if is_package(node.module) else [node.module]
+            )
+
+
+def is_package(name: str) -> bool:
+    return (ROOT / Path(*name.split(".")) / "__init__.py").exists()
+
+
+def own_modules(path: Path) -> Iterator[str]:
+    """The modules of flowhook that a file imports, as the tables call them."""
+    for name in imports(path):
+        if name == "flowhook" or name.startswith("flowhook."):
+            parts = name.split(".")
+            while not (is_package(".".join(parts)) or (ROOT / Path(*parts)).with_suffix(".py").exists()):
+                # A name in a module or package.
+                parts.pop()
+            yield ".".join([*parts[1:], "__init__"] if is_package(".".join(parts)) else parts[1:])
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_the_arrows_point_one_way(path: Path) -> None:
+    assert set(own_modules(path)) <= MAY_IMPORT[name_of(path)]
+
+
+@pytest.mark.parametrize("path", EMULATOR, ids=lambda path: path.stem)
+def test_the_arrows_of_the_emulator_point_one_way(path: Path) -> None:
+    own, others = EMULATOR_MAY_IMPORT[path.stem]
+    used = [name.split(".") for name in imports(path)]
+    assert {name[1] for name in used if name[0] == "flows_emulator"} <= own
+    assert {name[1] for name in used if name[0] == "flowhook"} <= others
+    for library, modules in EMULATOR_ONLY_IN.items():
+        assert library not in {name[0] for name in used} or path.stem in modules
+
+
+@pytest.mark.parametrize("path", [*SOURCES, ROOT / "main.py"], ids=name_of)
+def test_one_module_knows_a_library(path: Path) -> None:
+    used = {name.split(".")[0] for name in imports(path)}
+    in_testing = name_of(path).startswith("testing.")
+    allowed = {"pytest"} if in_testing else set()
+    assert not used & WEB_AND_TOOLS - allowed
+    assert "flows_emulator" not in used or in_testing
+    for library, modules in ONLY_IN.items():
+        assert library not in used or name_of(path) in modules
+
+
+def test_every_package_of_flowhook_is_deployed_and_held_to_its_arrows_or_left_out() -> None:
+    ignored = {
+        line for line in (ROOT / ".gcloudignore").read_text().splitlines() if line.startswith("/flowhook/")
+    }
+    left_out = {Path(line).name for line in ignored}
+    packages = {path.parent.name for path in (ROOT / "flowhook").glob("*/__init__.py")}
+    assert packages - left_out == {package.name for package in PACKAGES[1:]} - left_out
+    assert left_out == {"__main__.py", "cli", "deploy", "samples", "testing"}
+
+
+def test_only_main_and_the_command_line_know_the_handlers() -> None:
+    assert [path for path in SOURCES if "handlers" in imports(path)] == []
+    for path in (ROOT / "handlers").glob("*.py"):
+        assert {name for name in imports(path) if name.startswith("flowhook")} <= {
+            f"flowhook.{name}" for name in ("on", "Event", "CommentEvent", "Reject", "Change")
+        }
+
+
+def test_main_is_short() -> None:
+    assert len((ROOT / "main.py").read_text().splitlines()) < 60
+
+
+def test_the_function_imports_nothing_that_only_tools_need() -> None:
+    script = "import sys, main; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env={**os.environ, "WEBHOOK_SECRET": "x" * 16},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not set(done.stdout.split()) & {
+        *WEB_AND_TOOLS,
+        # With inline delivery.
+        "google.auth",
+        "google.pubsub_v1",
+        "grpc",
+        "uvicorn",
+        "flowhook.cli",
+        "flows_emulator",
+        "flowhook.testing",
+    }
+
+
+def test_what_is_deployed_is_pinned_to_the_last_package() -> None:
+    pinned = {
+        canonicalize_name(Requirement(line).name): Requirement(line)
+        for line in (ROOT / "requirements.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    }
+    for name, requirement in pinned.items():
+        assert re.fullmatch(r"==[\d.]+(b\d+)?", str(requirement.specifier)), name
+        assert requirement.specifier.contains(metadata.version(name), prereleases=True), (
+            f"{name} is not what is tested"
+        )
+        needed = map(Requirement, metadata.requires(name) or [])
+        wanted = {
+            canonicalize_name(r.name) for r in needed if not r.marker or r.marker.evaluate({"extra": ""})
+        }
+        assert wanted <= set(pinned), f"{name} needs {wanted - set(pinned)}"
