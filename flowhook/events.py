@@ -247,10 +247,15 @@ class CommentEvent(Event):
         return state.properties if state else CommentProperties()
 
 
+def model_of(category: str) -> type[Event]:
+    """The class that an event of this category has."""
+    return CommentEvent if category == "packet_comments" else Event
+
+
 def parse(body: bytes, *, delivery_attempt: int = 1, traceparent: str | None = None) -> Event:
     """The event in `body`, delivered so. Raises NotJson or NotAnEvent, neither of which quotes the body."""
     document = _read_json(body)
-    model = CommentEvent if _category(document) == "packet_comments" else Event
+    model = model_of(_category(document))
     try:
         event = model.model_validate(document)
     except ValidationError as error:

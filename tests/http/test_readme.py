@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from flowhook import errors, routing, samples
+from flowhook import errors, samples
 from flowhook.auth import ALGORITHMS, Form
 from flowhook.cli import COMMANDS
 from flowhook.errors import NotAPush, Problem, Refused, UnknownHandler
+from flowhook.handler import MARK
 from flowhook.settings import VARIABLES, load
 from flowhook.testing import make_event
 from flows_emulator.client import Emulator
@@ -108,7 +109,7 @@ def test_the_first_handler_and_its_test_are_those_that_are_tested() -> None:
 def test_the_first_handler_greets(capsys: pytest.CaptureFixture[str]) -> None:
     greet(make_event("packet_comments.created"))
     assert capsys.readouterr().out == "users/us-ada says: The contract is signed.\n"
-    assert [str(pattern) for pattern in getattr(greet, routing.MARK)] == ["packet_comments.created"]
+    assert [str(pattern) for pattern in getattr(greet, MARK)] == ["packet_comments.created"]
 
 
 def test_the_defaults_are_enough_with_a_secret() -> None:

@@ -68,10 +68,10 @@ BROKEN_HANDLERS = [
 ]
 
 
-def refused(tmp_path: Path, settings: Mapping[str, str], source: Path = ROOT) -> str:
+def refused(tmp_path: Path, settings: Mapping[str, str], source: Path = ROOT, target: str = "receive") -> str:
     """What a start says that fails."""
     output = tmp_path / "output"
-    process = start(source, free_port(), output, settings)
+    process = start(source, free_port(), output, settings, target)
     try:
         assert process.wait(PATIENCE) == 1
     except subprocess.TimeoutExpired:
@@ -118,3 +118,22 @@ def test_a_broken_handler_stops_the_start(tmp_path: Path, source: str, message: 
 def test_a_project_without_handlers_starts(tmp_path: Path) -> None:
     with receiver(tmp_path, project(tmp_path)) as started:
         assert started.post(b"{}").status_code == 422
+
+
+PUBSUB = {
+    "DELIVERY": "pubsub",
+    "GOOGLE_CLOUD_PROJECT": "demo",
+    # Nobody listens there, and nobody has to.
+    "PUBSUB_EMULATOR_HOST": "127.0.0.1:1",
+}
+
+
+def test_what_only_publishes_imports_no_handler(tmp_path: Path) -> None:
+    source = project(tmp_path, broken="undefined", slow="import time\ntime.sleep(60)")
+    with receiver(tmp_path, source, **PUBSUB) as started:
+        assert started.post(b"{}").status_code == 422
+
+
+def test_who_consumes_imports_them_at_the_start(tmp_path: Path) -> None:
+    said = refused(tmp_path, PUBSUB, project(tmp_path, broken="undefined"), "consume")
+    assert "handlers/broken.py can't be imported: NameError" in said
