@@ -257,7 +257,7 @@ def test_calls_that_outlive_their_time_are_bounded_and_their_handler_is_named(
         release.wait(30)
 
     async def scenario() -> tuple[int, list[HandlersFailed], Outcome]:
-        made = Router((handler(hangs), handler(lambda event: None, "works")), 0.05, forget)
+        made = Router((handler(hangs), handler(lambda event: None, "works")), 0.5, forget)
         failures = await asyncio.gather(
             *(made.behind("/hangs")(ENVELOPE) for _ in range(10)), return_exceptions=True
         )
