@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flowhook.cli.run import free_port
-from tests.support.receiver import PATIENCE, ROOT, end, project, receiver, start
+from tests.support.receiver import PATIENCE, end, project, receiver, start, usual_project
 
 MISTAKES = [
     ({"WEBHOOK_SECRET": ""}, "WEBHOOK_SECRET is not set"),
@@ -68,10 +68,12 @@ BROKEN_HANDLERS = [
 ]
 
 
-def refused(tmp_path: Path, settings: Mapping[str, str], source: Path = ROOT, target: str = "receive") -> str:
+def refused(
+    tmp_path: Path, settings: Mapping[str, str], source: Path | None = None, target: str = "receive"
+) -> str:
     """What a start says that fails."""
     output = tmp_path / "output"
-    process = start(source, free_port(), output, settings, target)
+    process = start(source or usual_project(), free_port(), output, settings, target)
     try:
         assert process.wait(PATIENCE) == 1
     except subprocess.TimeoutExpired:

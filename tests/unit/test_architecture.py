@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.support.receiver import ROOT
+from tests.support.receiver import ROOT, SUPPORT, usual_project
 
 # Module of flowhook: the modules of flowhook that it may import. The arrows point one way.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -188,10 +188,17 @@ def test_every_package_of_flowhook_is_deployed_and_held_to_its_arrows_or_left_ou
 
 def test_only_main_and_the_command_line_know_the_handlers() -> None:
     assert [path for path in SOURCES if "handlers" in imports(path)] == []
-    for path in (ROOT / "handlers").glob("*.py"):
+    for path in (SUPPORT / "handlers").glob("*.py"):
         assert {name for name in imports(path) if name.startswith("flowhook")} <= {
             f"flowhook.{name}" for name in ("on", "Event", "CommentEvent", "Reject", "Change")
         }
+
+
+def test_no_test_knows_the_handlers_of_the_project_but_their_own() -> None:
+    """Whoever installs flowhook deletes them and writes others: this suite neither needs nor runs any."""
+    for path in (ROOT / "tests").rglob("*.py"):
+        if path.parent != ROOT / "tests" / "handlers":
+            assert not {name for name in imports(path) if name.partition(".")[0] == "handlers"}, path
 
 
 def test_main_is_short() -> None:
@@ -202,7 +209,7 @@ def test_the_function_imports_nothing_that_only_tools_need() -> None:
     script = "import sys, main; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script],
-        cwd=ROOT,
+        cwd=usual_project(),
         env={**os.environ, "WEBHOOK_SECRET": "x" * 16},
         capture_output=True,
         text=True,
