@@ -6,7 +6,7 @@ SCRIPTS := .ci/run deploy.sh
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run emulate pubsub test check pytest format properties mutants bench bench-quick clean
+.PHONY: help run emulate pubsub test test-handlers check pytest format properties mutants bench bench-quick clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -21,6 +21,9 @@ pubsub: $(INSTALLED) ## serve receive and consume, with the Pub/Sub emulator bet
 	@$(BIN)/python -m flowhook pubsub
 
 test: check pytest ## every check and every test
+
+test-handlers: $(INSTALLED) ## the tests of your handlers alone
+	$(BIN)/python -m pytest tests/handlers $(PYTEST)
 
 check: $(INSTALLED) ## format, lint, types, shell scripts
 	$(BIN)/ruff format --check
@@ -50,7 +53,7 @@ format: $(INSTALLED) ## mend what can be mended without a person
 clean: ## remove what was installed
 	rm -rf $(VENV)
 
-$(INSTALLED): requirements.txt requirements-dev.txt
+$(INSTALLED): requirements.txt requirements-dev.txt handlers/requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "flowhook needs Python 3.11 or newer: make PYTHON=python3.13 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import handlers
-from flowhook import auth, edge, envelope, errors, logs, routing, runtime, settings
+from flowhook import assembly, auth, edge, envelope, errors, logs, routing, runtime, settings
 from flowhook.delivery import Outcome
 from flowhook.pubsub import factory, publisher, push, rejected
 
@@ -18,8 +18,7 @@ try:
     authenticate = auth.Authenticator(SETTINGS.auth, SETTINGS.secrets).authenticate
     verify, publish = factory.verifier(SETTINGS), factory.publisher(SETTINGS)
     rejects = rejected.Rejects(publish, SETTINGS.rejected_topic)
-    consumes = os.environ.get("FUNCTION_TARGET") == "consume"
-    router = routing.provider(handlers, SETTINGS.delivery_timeout, rejects.keep_event, now=consumes)
+    router = assembly.provider(handlers, SETTINGS, rejects.keep_event, os.environ)
     to_topic = publisher.to_topic(publish, SETTINGS.topic)
     deliver = to_topic if SETTINGS.delivery == "pubsub" else router().deliver
 except errors.StartError as mistake:

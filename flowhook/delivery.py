@@ -12,7 +12,8 @@ class Outcome:
     """An event that is where it should be; anything else is raised as a `Problem`.
 
     `handlers` are those that handled it, `rejected` those that will never be able to, with their reasons;
-    `kept` tells whether Pub/Sub has the event for them. `message_id` is what Pub/Sub calls it.
+    `kept` tells whether Pub/Sub has the event for them. `message_id` is what Pub/Sub calls it. `duplicate`
+    are handlers with `once` that have handled the event before, and were not called again.
     """
 
     event: Envelope
@@ -21,6 +22,7 @@ class Outcome:
     rejected: Mapping[str, str] = field(default_factory=dict)
     kept: bool = False
     message_id: str | None = None
+    duplicate: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """The answer's body; members that say nothing are left out."""
@@ -35,6 +37,8 @@ class Outcome:
             document["handlers"] = list(self.handlers)
         if self.rejected:
             document["rejected"] = list(self.rejected)
+        if self.duplicate:
+            document["duplicate"] = list(self.duplicate)
         return document
 
     def describe(self) -> str:
@@ -43,6 +47,8 @@ class Outcome:
         if self.rejected:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self.rejected.items())
             return f"{subject}: rejected for good and {'' if self.kept else 'not '}kept, by {reasons}"
+        if self.duplicate and not self.handlers:
+            return f"{subject}: a duplicate, handled before by {', '.join(self.duplicate)}, not called again"
         if self.outcome == "handled" and not self.handlers:
             return f'{subject}: accepted, but nobody handles it; to handle it, write @on("{self.event.type}")'
         by = f" by {', '.join(self.handlers)}" if self.handlers else ""

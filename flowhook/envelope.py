@@ -46,6 +46,9 @@ class Envelope(NamedTuple):
     time: str
     delivery_attempt: int
     traceparent: str | None
+    # Of a message that an operator replays: the only handler that it is for, and the id of the replay.
+    handler: str = ""
+    replay: str = ""
 
     @classmethod
     def of(cls, event: Event) -> "Envelope":

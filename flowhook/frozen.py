@@ -1,6 +1,6 @@
 """Dictionaries and lists that can't be changed: what the handlers of one event share.
 
-To whoever reads they are a `dict` and a `list`, to `json.dumps` and to `==` too; what would change them raises
+To whoever reads they are a `dict` and a `list`, to `json.dumps` and `==` too; what would change them raises
 TypeError. A copy, shallow or deep, is a plain one again and belongs to whoever made it.
 """
 

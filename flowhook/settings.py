@@ -17,6 +17,7 @@ from flowhook.secret import SHORT, SecretFile, Secrets
 log = logging.getLogger(__name__)
 
 TOPIC = re.compile(r"[A-Za-z][\w.~+%-]{2,254}", re.ASCII)
+DATABASE = re.compile(r"\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9]", re.ASCII)
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -37,6 +38,7 @@ class Settings:
     max_body_bytes: int
     delivery_timeout: float
     log_level: str
+    ledger: str
 
     def wants(self, event_type: str) -> bool:
         """Whether `EVENTS` selects this type."""
@@ -142,6 +144,14 @@ def _delivery(value: str) -> str:
     return value
 
 
+def _ledger(value: str) -> str:
+    """https://cloud.google.com/firestore/docs/manage-databases#database_id."""
+    name, colon, database = value.partition(":")
+    if value != "memory" and (name != "firestore" or (colon and not DATABASE.fullmatch(database))):
+        raise ValueError("it must be memory, firestore, or firestore:DATABASE")
+    return value
+
+
 def _topic(value: str) -> str:
     """A topic's id: https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names."""
     longest = value.replace("{category}", max(CATEGORIES, key=len))
@@ -199,4 +209,13 @@ VARIABLES: Mapping[str, tuple[str, str, Callable[[str], Any]]] = {
     "max_body_bytes": ("MAX_BODY_BYTES", str(8 * 1024 * 1024), _bytes),
     "delivery_timeout": ("DELIVERY_TIMEOUT", "8", _seconds),
     "log_level": ("LOG_LEVEL", "INFO", _log_level),
+    "ledger": ("LEDGER", "memory", _ledger),
 }
+# No handler can have a variable of these names: flowhook's settings, and those of a deployment.
+NAMES = frozenset(
+    {
+        *(name for name, _, _ in VARIABLES.values()),
+        *("WEBHOOK_SECRET", "WEBHOOK_SECRET_FILE"),
+        *("PROJECT", "REGION", "NAME", "MIN_INSTANCES", "MAX_INSTANCES", "NOTIFICATION_CHANNEL"),
+    }
+)

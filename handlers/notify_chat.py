@@ -4,11 +4,11 @@ Set `CHAT_WEBHOOK_URL` to the address that the chat gave you. It holds a secret,
 """
 
 import json
-import os
 from http.client import HTTPException
 
-from flowhook import CommentEvent, on
+from flowhook import CommentEvent, on, variable
 
+CHAT_WEBHOOK_URL = variable("CHAT_WEBHOOK_URL", default=None, secret=True)
 TIMEOUT = 5  # seconds
 MAX_TEXT = 2000
 
@@ -20,9 +20,8 @@ class ChatError(Exception):
 @on("packet_comments.created")
 def notify_chat(event: CommentEvent) -> None:
     """Post who wrote what. Raises ChatError if the chat does not take it."""
-    url = os.environ.get("CHAT_WEBHOOK_URL")
-    if url:
-        post(url, message(event))
+    if CHAT_WEBHOOK_URL.value:
+        post(CHAT_WEBHOOK_URL.value, message(event))
 
 
 def message(event: CommentEvent) -> str:

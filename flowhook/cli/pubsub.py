@@ -7,6 +7,8 @@ It needs the Google Cloud CLI with its component pubsub-emulator, and Java.
 """
 
 import argparse
+import math
+import os
 import signal
 import subprocess
 import sys
@@ -17,14 +19,17 @@ from types import FrameType
 from typing import NoReturn
 
 from flowhook.categories import CATEGORIES, OTHER
-from flowhook.cli import handlers
+from flowhook.cli import environment, handlers
 from flowhook.cli import run as serve
 from flowhook.cli.pubsub_emulator import Emulator, wait_until
 from flowhook.cli.subscriptions import PREFIX, TOPIC
+from flowhook.handler import MARGIN
 from flowhook.pubsub import subscriptions
+from flowhook.settings import VARIABLES
 
 REJECTED_TOPIC = "flows-rejected"
 # Here nobody wants to wait ten seconds for what is delivered again.
+TIMEOUT = float(os.environ.get("DELIVERY_TIMEOUT") or VARIABLES["delivery_timeout"][1])
 RETRY = {"minimumBackoff": "1s", "maximumBackoff": "10s"}
 
 
@@ -36,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Start everything, say how to reach it, and stop everything at the end."""
+    environment.load()
     port = serve.chosen_port(arguments.port)
     needed = subscriptions.needed(handlers.load(), arguments.topic, PREFIX)
     # Both, for a shell's background processes are started to ignore Ctrl-C.
@@ -72,6 +78,8 @@ def _create(emulator: Emulator, topic: str, needed: list[subscriptions.Subscript
             subscription.topic,
             pushConfig={"pushEndpoint": consume + subscription.path},
             retryPolicy=RETRY,
+            # As in a deployment, so that no handler is called again while it runs.
+            ackDeadlineSeconds=math.ceil((subscription.timeout or TIMEOUT) + MARGIN),
             **({"filter": subscription.filter} if subscription.filter else {}),
         )
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from flowhook import samples
+from flowhook.cli import environment as dotenv
 from flowhook.cli.errors import CommandError
 
 HOST = "127.0.0.1"
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Say how to reach it, then become the functions framework."""
+    dotenv.load()
     port = chosen_port(arguments.port)
     start = command("receive", port)
     introduce(port)
@@ -76,7 +78,9 @@ def command(target: str, port: int) -> list[str]:
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
     """What it sees: this process's environment, the development secret, and the settings."""
     kept = {name: value for name, value in os.environ.items() if name != "WEBHOOK_SECRET_FILE"}
-    return {**kept, "WEBHOOK_SECRET": DEVELOPMENT_SECRET, **settings}
+    # Named, for what is chosen on purpose is not warned of.
+    ledger = os.environ.get("LEDGER") or "memory"
+    return {**kept, "WEBHOOK_SECRET": DEVELOPMENT_SECRET, "LEDGER": ledger, **settings}
 
 
 def introduce(port: int) -> None:

@@ -58,13 +58,14 @@ async def event(body: bytes, keeping: Keeping) -> Envelope:
     async with keeping(body):
         push = read(body)
     message = push.message
-    traceparent = (message.attributes or {}).get("traceparent", "")
+    attributes = message.attributes or {}
     async with keeping(message.data):
-        return envelope.read(
+        read_event = envelope.read(
             message.data,
             delivery_attempt=push.delivery_attempt or 1,
-            traceparent=trace.parent({b"traceparent": traceparent.encode()}),
+            traceparent=trace.parent({b"traceparent": attributes.get("traceparent", "").encode()}),
         )
+    return read_event._replace(handler=attributes.get("handler", ""), replay=attributes.get("replay", ""))
 
 
 def read(body: bytes) -> Push:

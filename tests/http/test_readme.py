@@ -108,7 +108,7 @@ def test_the_first_handler_and_its_test_are_those_that_are_tested() -> None:
 def test_the_first_handler_greets(capsys: pytest.CaptureFixture[str]) -> None:
     greet(make_event("packet_comments.created"))
     assert capsys.readouterr().out == "users/us-ada says: The contract is signed.\n"
-    assert [str(pattern) for pattern in getattr(greet, MARK)] == ["packet_comments.created"]
+    assert [str(pattern) for pattern in getattr(greet, MARK).patterns] == ["packet_comments.created"]
 
 
 def test_the_defaults_are_enough_with_a_secret() -> None:

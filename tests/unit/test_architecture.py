@@ -30,22 +30,27 @@ MAY_IMPORT: dict[str, set[str]] = {
     "delivery": {"envelope"},
     "canary": {"envelope"},
     "settings": {"auth", "categories", "errors", "pubsub.messages", "secret"},
-    "handler": {"categories"},
-    "discovery": {"categories", "errors", "events", "handler"},
+    "event_types": set(),
+    "variables": {"errors"},
+    "handler": {"categories", "event_types", "events", "variables"},
+    "discovery": {"categories", "errors", "events", "handler", "variables"},
     "calling": {"errors", "events", "handler"},
+    "once": {"errors", "firestore"},
+    "firestore": {"errors", "once"},
     "routing": {
         "calling",
         "canary",
         "categories",
         "delivery",
-        "discovery",
         "envelope",
         "errors",
         "events",
         "handler",
+        "once",
     },
+    "assembly": {"discovery", "errors", "handler", "once", "routing", "settings"},
     "edge": {"delivery", "errors", "logs", "trace"},
-    "__init__": {"errors", "events", "handler"},
+    "__init__": {"errors", "events", "handler", "variables"},
     "pubsub.__init__": set(),
     "pubsub.messages": {"envelope", "errors", "events"},
     "pubsub.publisher": {"delivery", "envelope", "errors", "pubsub.messages"},
@@ -110,7 +115,7 @@ ONLY_IN = {
     "functions_framework": {"main"},
     "pydantic": {"events", "pubsub.push", "testing.__init__"},
     "pydantic_core": {"edge", "envelope", "events", "logs", "pubsub.push"},
-    "google": {"pubsub.credentials", "pubsub.protobuf", "pubsub.push_auth"},
+    "google": {"firestore", "pubsub.credentials", "pubsub.protobuf", "pubsub.push_auth"},
     "grpc": {"pubsub.client"},
 }
 WEB_AND_TOOLS = {"httpx2", "rich", "hypothesis", "pytest"}
@@ -191,7 +196,7 @@ def test_only_main_and_the_command_line_know_the_handlers() -> None:
     assert [path for path in SOURCES if "handlers" in imports(path)] == []
     for path in (SUPPORT / "handlers").glob("*.py"):
         assert {name for name in imports(path) if name.startswith("flowhook")} <= {
-            f"flowhook.{name}" for name in ("on", "Event", "CommentEvent", "Reject", "Change")
+            f"flowhook.{name}" for name in ("on", "Event", "CommentEvent", "Reject", "Change", "variable")
         }
 
 
@@ -233,7 +238,7 @@ def test_what_is_deployed_is_pinned_to_the_last_package() -> None:
     pinned = {
         canonicalize_name(Requirement(line).name): Requirement(line)
         for line in (ROOT / "requirements.txt").read_text().splitlines()
-        if line and not line.startswith("#")
+        if line and not line.startswith(("#", "-r "))
     }
     for name, requirement in pinned.items():
         assert re.fullmatch(r"==[\d.]+(b\d+)?", str(requirement.specifier)), name

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flowhook import CommentEvent, Event, Reject, calling, on, routing
+from flowhook import CommentEvent, Event, Reject, calling, on
 from flowhook.categories import Pattern
 from flowhook.delivery import Outcome
 from flowhook.discovery import discover
@@ -66,7 +66,7 @@ def test_on_marks_and_returns_the_function_itself() -> None:
         raise AssertionError(event)
 
     assert on("packets.created", "*.deleted")(on("users.*")(function)) is function
-    assert [str(p) for p in getattr(function, MARK)] == ["packets.created", "*.deleted", "users.*"]
+    assert [str(p) for p in getattr(function, MARK).patterns] == ["packets.created", "*.deleted", "users.*"]
 
 
 def test_handlers_are_found_in_name_order_then_in_order_of_definition(
@@ -371,20 +371,6 @@ def test_blocking_while_it_is_cancelled_is_named_too(caplog: pytest.LogCaptureFi
     with pytest.raises(HandlersFailed):
         deliver(blocks, timeout=0.05)
     assert "h0 held up everything else" in caplog.text
-
-
-def test_the_router_finds_the_handlers_when_it_is_asked_for(package: Callable[..., ModuleType]) -> None:
-    found = package(broken="undefined")
-    provide = routing.provider(found, 5, forget)
-    with pytest.raises(StartError, match="NameError"):
-        provide()
-    with pytest.raises(StartError, match="NameError"):
-        routing.provider(found, 5, forget, now=True)
-
-
-def test_the_router_is_made_once(package: Callable[..., ModuleType]) -> None:
-    provide = routing.provider(package(a="@on('*')\ndef f(event): ..."), 5, forget)
-    assert provide() is provide()
 
 
 WRONG = [
