@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flowhook import samples
 from flowhook.cli.run import free_port
 from tests.support.receiver import PATIENCE, end, project, receiver, start, usual_project
 
@@ -139,3 +140,28 @@ def test_what_only_publishes_imports_no_handler(tmp_path: Path) -> None:
 def test_who_consumes_imports_them_at_the_start(tmp_path: Path) -> None:
     said = refused(tmp_path, PUBSUB, project(tmp_path, broken="undefined"), "consume")
     assert "handlers/broken.py can't be imported: NameError" in said
+
+
+NEEDS = "from flowhook import *\nT = variable('CRM_TOKEN', secret=True)\n@on('*')\ndef tell(event): T.value"
+OFF = "from flowhook import *\nU = variable('URL', default=None)\n@on('*')\ndef post(event): raise OSError"
+
+
+@pytest.mark.parametrize(("target", "settings"), [("receive", {}), ("consume", PUBSUB)])
+def test_who_runs_handlers_names_what_they_lack(
+    tmp_path: Path, target: str, settings: dict[str, str]
+) -> None:
+    source = project(tmp_path, crm=NEEDS, chat=OFF)
+    assert refused(tmp_path, settings, source, target).splitlines()[1:] == ["crm.tell: CRM_TOKEN is not set"]
+
+
+def test_who_only_publishes_does_not_need_it(tmp_path: Path) -> None:
+    with receiver(tmp_path, project(tmp_path, crm=NEEDS), **PUBSUB) as started:
+        assert started.post(b"{}").status_code == 422
+
+
+def test_a_handler_that_is_off_is_not_among_those_that_handled(tmp_path: Path) -> None:
+    with receiver(tmp_path, project(tmp_path, crm=NEEDS, chat=OFF), CRM_TOKEN="t") as started:
+        answer = started.post(samples.load("users.created"))
+        assert (answer.status_code, answer.json()["handlers"]) == (200, ["crm.tell"])
+        assert started.deliveries()[-1]["handlers"] == ["crm.tell"]
+        assert "chat.post is off: URL is not set" in started.output()

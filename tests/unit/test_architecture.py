@@ -77,7 +77,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pubsub.push": {"envelope", "errors", "trace"},
     "pubsub.subscriptions": {"categories", "handler"},
     "samples.__init__": {"categories"},
-    "testing.__init__": {"events", "samples.__init__"},
+    "testing.__init__": {"event_types", "events", "samples.__init__"},
 }
 # The same of the emulator, which the function never imports: first its own modules, then flowhook's.
 EMULATOR_MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
