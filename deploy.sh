@@ -274,9 +274,15 @@ check_tools() {
 
 # Import what will be deployed, with the settings that it will have: a mistake stops here, not in production.
 check_source() {
+    check_start receive
+    # Handlers are imported by who runs them alone.
+    if pubsub; then check_start consume; fi
+}
+
+check_start() {
     local line variables=()
-    while IFS= read -r line; do variables+=("$line"); done < <(environment receive | grep -v ^WEBHOOK_SECRET_FILE=)
-    env -i PATH="$PATH" HOME="$WORK" WEBHOOK_SECRET=only-for-this-check "${variables[@]}" \
+    while IFS= read -r line; do variables+=("$line"); done < <(environment "$1" | grep -v ^WEBHOOK_SECRET_FILE=)
+    env -i PATH="$PATH" HOME="$WORK" WEBHOOK_SECRET=only-for-this-check FUNCTION_TARGET="$1" "${variables[@]}" \
         "$PYTHON" -B -c 'import main' >"$WORK/import" 2>&1 || die "the source would not start, so nothing is deployed:
 $(tail -n 20 "$WORK/import")"
 }
