@@ -37,7 +37,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema, from_json
 
-from flowhook.categories import classify
+from flowhook.categories import classify, model_of
 from flowhook.errors import NotAnEvent, NotJson
 
 T = TypeVar("T")
@@ -247,12 +247,15 @@ class CommentEvent(Event):
         return state.properties if state else CommentProperties()
 
 
+# By the names that `categories` calls them.
+MODELS: Mapping[str, type[Event]] = {model.__name__: model for model in (Event, CommentEvent)}
+
+
 def parse(body: bytes, *, delivery_attempt: int = 1, traceparent: str | None = None) -> Event:
     """The event in `body`, delivered so. Raises NotJson or NotAnEvent, neither of which quotes the body."""
     document = _read_json(body)
-    model = CommentEvent if _category(document) == "packet_comments" else Event
     try:
-        event = model.model_validate(document)
+        event = MODELS[model_of(_category(document))].model_validate(document)
     except ValidationError as error:
         raise NotAnEvent(_pointers(error)) from None
     # Set once, by the only function that makes events.

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr
 from pydantic.alias_generators import to_camel
 
-from flowhook import samples
-from flowhook.auth import Form
+from flowhook import samples, schemes
 from flowhook.categories import CATEGORIES, OPERATIONS
+from flowhook.schemes import Scheme
 
 PROVIDER: Literal["Flows API webhook"] = "Flows API webhook"
 SEGMENTS = ("integrationProviders", "flowsApiWebhook")
@@ -34,12 +34,12 @@ def _url(value: str) -> str:
 
 
 def _auth(value: str) -> str:
-    form = Form.parse(value)
-    if form.kind == "auto":
+    scheme = schemes.parse(value)
+    if scheme is None:
         raise ValueError("auto is a way to check, not to sign; name one, e.g. bearer")
-    if form.name in RESERVED and form.kind != "query":
-        raise ValueError(f"{form.name} is a header that HTTP needs itself")
-    return str(form)
+    if scheme.name in RESERVED and scheme.named == "header":
+        raise ValueError(f"{scheme.name} is a header that HTTP needs itself")
+    return str(scheme)
 
 
 def _secret(value: SecretStr | None) -> SecretStr | None:
@@ -114,9 +114,11 @@ class Integration(Model):
         return self.model_copy(update={"soft_removed": True, "update_time": datetime.now(UTC)})
 
     @property
-    def form(self) -> Form:
+    def scheme(self) -> Scheme:
         """How the secret travels."""
-        return Form.parse(self.settings.auth)
+        scheme = schemes.parse(self.settings.auth)
+        assert scheme is not None  # noqa: S101 - `_auth` has seen to it
+        return scheme
 
     @property
     def secret(self) -> bytes:

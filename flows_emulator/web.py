@@ -16,8 +16,9 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from flowhook import auth, samples
-from flowhook.categories import CATEGORIES, OPERATIONS
+from flowhook import samples
+from flowhook.categories import CATEGORIES, OPERATIONS, TABLE
+from flowhook.schemes import SCHEMES
 from flows_emulator.flows import Flows, NotSent, Stream, Unknown
 from flows_emulator.guard import Guard
 from flows_emulator.integration import PROVIDER, Integration, Model, Settings
@@ -109,8 +110,10 @@ class Api:
             {
                 "provider": PROVIDER,
                 "categories": CATEGORIES,
+                "labels": {category.name: category.label for category in TABLE},
                 "operations": OPERATIONS,
-                "auth": [*auth.NAMELESS, *(f"{kind}:NAME" for kind in auth.NAMED)],
+                "auth": [scheme.spelling() for scheme in SCHEMES.values()],
+                "authSummaries": {scheme.spelling(): scheme.summary for scheme in SCHEMES.values()},
                 "manners": [asdict(manner) for manner in MANNERS.values()],
                 "integrations": [integration.document() for integration in store.integrations()],
                 "deliveries": store.summaries(PAGE),

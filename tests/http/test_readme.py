@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from flowhook import errors, routing, samples
-from flowhook.auth import ALGORITHMS, Form
+from flowhook import errors, routing, samples, schemes
 from flowhook.cli import COMMANDS
 from flowhook.errors import NotAPush, Problem, Refused, UnknownHandler
-from flowhook.settings import VARIABLES, load
+from flowhook.schemes import SCHEMES
+from flowhook.settings import SETTINGS, load
 from flowhook.testing import make_event
 from flows_emulator.client import Emulator
 from tests.support.my_handler import greet
 from tests.support.receiver import ROOT
 
+DASH = "\u2013"
 README = (ROOT / "README.md").read_text()
-SETTINGS = {"WEBHOOK_SECRET", "WEBHOOK_SECRET_FILE", *(name for name, _, _ in VARIABLES.values())}
 
 
 def rows(heading: str) -> Iterator[list[str]]:
@@ -31,10 +31,10 @@ def rows(heading: str) -> Iterator[list[str]]:
 
 
 def test_the_settings_are_those_that_are_read() -> None:
-    told = {cells[0].strip("`"): cells[1].strip("`") for cells in rows("Settings")}
-    assert set(told) - {"CHAT_WEBHOOK_URL"} == SETTINGS
-    for name, default, _ in VARIABLES.values():
-        assert told[name] == (default or "\u2013")
+    told = {name.strip("`"): [default.strip("`"), meaning] for name, default, meaning in rows("Settings")}
+    assert set(told) - {"CHAT_WEBHOOK_URL"} == {setting.variable for setting in SETTINGS}
+    for setting in SETTINGS:
+        assert told[setting.variable] == [f"{setting.default or DASH}", setting.meaning]
 
 
 def test_the_answers_are_those_that_are_given() -> None:
@@ -51,10 +51,9 @@ def test_the_answers_are_those_that_are_given() -> None:
 
 def test_the_ways_of_authentication_are_those_that_are_accepted() -> None:
     told = {cells[0].strip("`") for cells in rows("Authentication")}
-    forms = {"auto", "bearer", "basic", "standard-webhooks", "header:NAME", "query:NAME"}
-    assert told == forms | {f"hmac-{algorithm}:NAME" for algorithm in ALGORITHMS}
-    for form in told:
-        assert str(Form.parse(form)).lower() == form.lower()
+    assert told == {"auto", *(scheme.spelling() for scheme in SCHEMES.values())}
+    for spelling in told - {"auto"}:
+        assert str(schemes.parse(spelling)).lower() == spelling.lower()
 
 
 def test_the_commands_exist() -> None:

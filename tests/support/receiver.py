@@ -14,8 +14,9 @@ from typing import Any
 
 import httpx2
 
-from flowhook.auth import Form, Proof, sign
+from flowhook import schemes
 from flowhook.cli.run import free_port, listens
+from flowhook.schemes import Proof, Scheme
 
 ROOT = Path(__file__).parents[2]
 SECRET = b"a-secret-of-32-characters-at-least"
@@ -31,6 +32,13 @@ FORMS = (
     "hmac-sha1:x-a",
     "hmac-sha512:x-a",
 )
+
+
+def pinned(text: str) -> Scheme:
+    """The scheme of a value of WEBHOOK_AUTH that is not `auto`."""
+    scheme = schemes.parse(text)
+    assert scheme is not None
+    return scheme
 
 
 class Receiver:
@@ -52,7 +60,7 @@ class Receiver:
         secret: bytes | None = SECRET,
     ) -> httpx2.Response:
         """Send a body, signed unless the secret is None; `headers` are laid over the signed ones."""
-        proof = Proof() if secret is None else sign(Form.parse(form), secret, body)
+        proof = Proof() if secret is None else pinned(form).sign(secret, body)
         merged = {b"content-type": b"application/json", **proof.headers, **(headers or {})}
         return self.client.post(f"/?{proof.query.decode()}", content=body, headers=merged)
 
