@@ -7,7 +7,7 @@ import hmac
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -70,7 +70,8 @@ SPELLINGS = [
     (b"x-signature", b"sha512=" + digest("sha512").hex().encode(), "hmac-sha512:x-signature"),
     (b"x-signature", base64.b64encode(digest("sha512")), "hmac-sha512:x-signature"),
 ]
-FORGED = [
+# A forgery, or what makes one at the time of the test: its timestamp would be too old by then.
+FORGED: list[dict[bytes, bytes] | Callable[[], dict[bytes, bytes]]] = [
     {},
     {b"authorization": b""},
     {b"authorization": b"Bearer"},
@@ -92,17 +93,17 @@ FORGED = [
     {b"x-signature": b"\xc3\xa9" * 32},
     {b"x-rubbish": bytes(range(0x80, 0x100)) * 20},
     {f"x-header-{n}".encode(): f"value {n}".encode() for n in range(100)},
-    standard(b"wrong"),
-    standard(offset=-301),
-    standard(offset=+3600),
-    standard(body=EVENT + b" "),
-    {**standard(), b"webhook-id": b"msg_2"},
-    {**standard(), b"webhook-signature": b"v1"},
-    {**standard(), b"webhook-signature": b"v1a," + b"A" * 44},
-    {**standard(), b"webhook-timestamp": b"9" * 5000},
-    {**standard(), b"webhook-timestamp": b"-1"},
-    {**standard(), b"webhook-timestamp": "١٢٣".encode()},
-    {name: value for name, value in standard().items() if name != b"webhook-id"},
+    lambda: standard(b"wrong"),
+    lambda: standard(offset=-301),
+    lambda: standard(offset=+3600),
+    lambda: standard(body=EVENT + b" "),
+    lambda: {**standard(), b"webhook-id": b"msg_2"},
+    lambda: {**standard(), b"webhook-signature": b"v1"},
+    lambda: {**standard(), b"webhook-signature": b"v1a," + b"A" * 44},
+    lambda: {**standard(), b"webhook-timestamp": b"9" * 5000},
+    lambda: {**standard(), b"webhook-timestamp": b"-1"},
+    lambda: {**standard(), b"webhook-timestamp": "١٢٣".encode()},
+    lambda: {name: value for name, value in standard().items() if name != b"webhook-id"},
 ]
 
 
@@ -140,9 +141,11 @@ def test_auto_accepts_every_spelling_and_says_how_to_pin_it(header: bytes, value
     asyncio.run(pinned.authenticate(request.headers, b"", EVENT))
 
 
-@pytest.mark.parametrize("headers", FORGED, ids=lambda headers: repr(headers)[:60])
-def test_auto_refuses_every_forgery(running: Receiver, headers: dict[bytes, bytes]) -> None:
-    response = running.post(EVENT, headers, secret=None)
+@pytest.mark.parametrize("forgery", FORGED, ids=range(len(FORGED)))
+def test_auto_refuses_every_forgery(
+    running: Receiver, forgery: dict[bytes, bytes] | Callable[[], dict[bytes, bytes]]
+) -> None:
+    response = running.post(EVENT, forgery() if callable(forgery) else forgery, secret=None)
     assert response.status_code == 401
 
 

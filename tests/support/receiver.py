@@ -93,8 +93,14 @@ class Receiver:
 def environment(**settings: str) -> dict[str, str]:
     """What a started process sees: nothing of this one's but the path, and the settings."""
     defaults = {"PATH": os.environ["PATH"], "WEBHOOK_SECRET": SECRET.decode(), "PYTHONWARNINGS": "error"}
-    merged = {**defaults, **settings}
+    merged = {**defaults, **_measuring(), **settings}
     return {name: value for name, value in merged.items() if value}
+
+
+def _measuring() -> dict[str, str]:
+    """Where coverage is measured, it is measured in what the tests start as well."""
+    found = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    return {**found, "PYTHONPATH": str(Path(__file__).with_name("measuring"))} if found else {}
 
 
 def start(
