@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COVERED := $(if $(and $(REQUIRE_EMULATOR),$(if $(PYTEST),,all)),90,0)
 
 .DEFAULT_GOAL := help
-.PHONY: help run emulate pubsub test test-handlers quick check pytest format properties mutants bench bench-quick clean
+.PHONY: help run emulate pubsub test test-handlers quick check pytest format properties protobuf mutants bench bench-quick clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
@@ -52,6 +52,9 @@ pytest: $(TESTING) ## the tests alone, with their coverage (PYTEST='-m "not brow
 
 properties: $(TESTING) ## the property tests with at least 10,000 generated requests
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/unit/test_properties.py
+
+protobuf: $(TESTING) ## generate flowhook/pubsub/publish_pb2.py from publish.proto
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. flowhook/pubsub/publish.proto
 
 mutants: $(TESTING) ## break deploy.sh in many ways, and see the tests notice each
 	$(BIN)/python -m tests.gcloud.mutants

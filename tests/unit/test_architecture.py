@@ -36,7 +36,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pubsub.__init__": set(),
     "pubsub.messages": {"envelope", "errors", "events"},
     "pubsub.publisher": {"delivery", "envelope", "errors", "pubsub.messages"},
-    "pubsub.protobuf": set(),
+    "pubsub.protobuf": {"pubsub.publish_pb2"},
+    "pubsub.publish_pb2": set(),
     "pubsub.credentials": {"errors", "pubsub.publisher"},
     "pubsub.client": {
         "errors",
@@ -97,7 +98,7 @@ ONLY_IN = {
     "functions_framework": {"main"},
     "pydantic": {"events", "pubsub.push", "testing.__init__"},
     "pydantic_core": {"edge", "envelope", "events", "logs", "pubsub.push"},
-    "google": {"pubsub.credentials", "pubsub.protobuf", "pubsub.push_auth"},
+    "google": {"pubsub.credentials", "pubsub.publish_pb2", "pubsub.push_auth"},
     "grpc": {"pubsub.client"},
 }
 WEB_AND_TOOLS = {"httpx2", "rich", "hypothesis", "pytest"}
