@@ -22,7 +22,7 @@ from flows_emulator.client import Emulator, EmulatorError, NotFinished
 from flows_emulator.integration import Integration, Settings
 from flows_emulator.sender import Sender
 from flows_emulator.store import Attempt, New, Store, StoreError
-from tests.support.command_line import flowhook
+from tests.support.command_line import flowhook, modules_after
 from tests.support.receiver import (
     FORMS,
     PATIENCE,
@@ -30,7 +30,6 @@ from tests.support.receiver import (
     SECRET,
     Receiver,
     end,
-    environment,
     receiver,
     start,
     until,
@@ -523,13 +522,5 @@ def test_the_second_waits_until_the_first_is_done(tmp_path: Path) -> None:
 
 
 def test_the_fixture_needs_only_what_a_project_has() -> None:
-    script = "import sys, flowhook.testing; print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert not {"starlette", "uvicorn", "httpx2", "sqlite3", "rich"} & set(done.stdout.split())
+    loaded = modules_after("import flowhook.testing")
+    assert not {"starlette", "uvicorn", "httpx2", "sqlite3", "rich"} & loaded

@@ -1,5 +1,6 @@
-"""The commands, run as a person runs them: in a process of their own."""
+"""The commands, run as a person runs them, and imports: in a process of their own."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,3 +14,11 @@ def flowhook(*arguments: str, cwd: Path = ROOT, **settings: str) -> subprocess.C
     return subprocess.run(
         command, cwd=cwd, env=environment(**settings), capture_output=True, text=True, timeout=60, check=False
     )
+
+
+def modules_after(statements: str, **settings: str) -> set[str]:
+    """What is loaded once a fresh process has run these statements; without what measures coverage."""
+    env = {"PATH": os.environ["PATH"], "PYTHONWARNINGS": "error", **settings}
+    command = [sys.executable, "-c", f"import sys\n{statements}\nprint(*sys.modules)"]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())

@@ -1,10 +1,7 @@
 """Which module may import which, what the function needs, and that the project is as small as it looks."""
 
 import ast
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.support.command_line import modules_after
 from tests.support.receiver import ROOT
 
 # Module of flowhook: the modules of flowhook that it may import. The arrows point one way.
@@ -188,16 +186,8 @@ def test_main_is_short() -> None:
 
 
 def test_the_function_imports_nothing_that_only_tools_need() -> None:
-    script = "import sys, main; print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=ROOT,
-        env={**os.environ, "WEBHOOK_SECRET": "x" * 16},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert not set(done.stdout.split()) & {
+    loaded = modules_after("import main", WEBHOOK_SECRET="x" * 16)
+    assert not loaded & {
         *WEB_AND_TOOLS,
         # With inline delivery.
         "google.auth",
