@@ -8,23 +8,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import handlers
-from flowhook import auth, edge, envelope, logs, routing, runtime, settings
+from flowhook import auth, edge, envelope, errors, logs, routing, runtime, settings
 from flowhook.delivery import Outcome
-from flowhook.errors import StartError
 from flowhook.pubsub import factory, publisher, push, rejected
 
 try:
-    SETTINGS, HANDLERS = settings.load(os.environ), routing.discover(handlers)
-except StartError as mistake:
+    SETTINGS = settings.load(os.environ)
+    logs.configure(SETTINGS.log_level, SETTINGS.project)
+    authenticate = auth.Authenticator(SETTINGS.auth, SETTINGS.secrets).authenticate
+    verify, publish = factory.verifier(SETTINGS), factory.publisher(SETTINGS)
+    rejects = rejected.Rejects(publish, SETTINGS.rejected_topic)
+    consumes = os.environ.get("FUNCTION_TARGET") == "consume"
+    router = routing.provider(handlers, SETTINGS.delivery_timeout, rejects.keep_event, now=consumes)
+    to_topic = publisher.to_topic(publish, SETTINGS.topic)
+    deliver = to_topic if SETTINGS.delivery == "pubsub" else router().deliver
+except errors.StartError as mistake:
     sys.exit(f"flowhook can't start.\n{mistake}")
-
-logs.configure(SETTINGS.log_level, SETTINGS.project)
 settings.warn(SETTINGS)
-authenticate = auth.Authenticator(SETTINGS.auth, SETTINGS.secrets).authenticate
-verify, publish = factory.verifier(SETTINGS), factory.publisher(SETTINGS)
-rejects = rejected.Rejects(publish, SETTINGS.rejected_topic)
-router = routing.Router(HANDLERS, SETTINGS.delivery_timeout, rejects.keep_event)
-deliver = publisher.to_topic(publish, SETTINGS.topic) if SETTINGS.delivery == "pubsub" else router.deliver
 runtime.settle()
 
 
@@ -41,7 +41,7 @@ async def accept(got: edge.Received) -> Outcome:
 async def process_push(got: edge.Received) -> Outcome:
     """One delivery of Pub/Sub, to the handlers behind its path."""
     await verify(got.headers)
-    deliver_here = router.behind(got.path)
+    deliver_here = router().behind(got.path)
     event = await push.event(got.body, rejects.keeping)
     logs.note(event_id=event.id, event_type=event.type, entity_path=event.entity_path)
     return await deliver_here(event)

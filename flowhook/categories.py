@@ -42,7 +42,7 @@ _BY_COLLECTION = {category.collection: category for category in TABLE}
 _BY_NAME = {category.name: category for category in TABLE}
 
 
-def model_of(category: str) -> str:
+def model_name(category: str) -> str:
     """The name of the class in `flowhook.events` for the events of a category."""
     return _BY_NAME[category].model if category in _BY_NAME else "Event"
 

@@ -18,6 +18,10 @@ class Reject(FlowhookError):  # noqa: N818 - an instruction that a handler gives
     """Raised by a handler for an event that it will never be able to handle: it is not retried."""
 
 
+class HandlerStuck(FlowhookError):  # noqa: N818 - says what is the matter with it
+    """A handler that isn't called, because too many calls of handlers run on after their time."""
+
+
 class Problem(FlowhookError):  # noqa: N818 - the RFC's word
     """A delivery that is not answered 2xx. RFC 9457 calls the answer a problem and names its members.
 

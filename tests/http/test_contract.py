@@ -154,7 +154,7 @@ def test_every_event_type_of_the_platform_is_handled(running: Receiver, event_ty
     answer = response.json()
     assert (response.status_code, answer["type"], answer["outcome"]) == (200, event_type, "handled")
     assert answer["id"] == hashlib.sha256(body).hexdigest()
-    assert "log_events.log_event" in answer["handlers"]
+    assert "recorder.record" in answer["handlers"]
 
 
 def test_a_redelivery_has_the_same_id_and_is_handled_again(running: Receiver) -> None:
@@ -202,7 +202,7 @@ def test_one_line_is_logged_for_each_delivery_with_the_fields_of_cloud_logging(r
     assert accepted["event_type"] == "packets.updated"
     assert accepted["entity_path"] == "pipelinesPackets/pk-7f3a"
     assert (accepted["outcome"], accepted["status"]) == ("handled", 200)
-    assert accepted["handlers"] == ["log_events.log_event"]
+    assert accepted["handlers"] == ["recorder.record"]
     assert accepted["milliseconds"] > 0
     assert accepted["logging.googleapis.com/trace"] == trace.decode()
     assert accepted["logging.googleapis.com/spanId"] == "00f067aa0ba902b7"

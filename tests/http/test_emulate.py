@@ -33,6 +33,7 @@ from tests.support.receiver import (
     receiver,
     start,
     until,
+    usual_project,
 )
 
 ANSWERED = Attempt(0.0, 1.0, "", [], status=200)
@@ -57,7 +58,7 @@ def test_all_24_types_reach_a_handler(flows: Emulator) -> None:
         assert (delivery.state, delivery.status, delivery.attempts) == ("delivered", 200, 1)
         assert answer["type"] == delivery.type
         assert answer["id"] == hashlib.sha256(delivery.body.encode()).hexdigest()
-        assert "log_events.log_event" in answer["handlers"]
+        assert "recorder.record" in answer["handlers"]
 
 
 def test_one_that_happens_is_what_the_last_one_of_its_entity_left(flows: Emulator) -> None:
@@ -170,7 +171,7 @@ def test_it_goes_on_after_being_killed_and_loses_nothing(tmp_path: Path) -> None
         process.kill()
         process.wait(PATIENCE)
     assert stat.S_IMODE(data.stat().st_mode) == 0o600
-    receiving = start(ROOT, port, tmp_path / "output", {})
+    receiving = start(usual_project(), port, tmp_path / "output", {})
     try:
         until(lambda: listens(port))
         with local.emulator(data) as second:
@@ -186,7 +187,7 @@ def test_it_goes_on_after_being_killed_and_loses_nothing(tmp_path: Path) -> None
 def test_a_stream_of_1000_loses_none_while_the_receiver_is_restarted(tmp_path: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    receivers = [start(ROOT, port, tmp_path / "first", {})]
+    receivers = [start(usual_project(), port, tmp_path / "first", {})]
     try:
         until(lambda: listens(port))
         with local.emulator(tmp_path / "data") as emulator:
@@ -196,7 +197,7 @@ def test_a_stream_of_1000_loses_none_while_the_receiver_is_restarted(tmp_path: P
             receivers[0].terminate()
             receivers[0].wait(PATIENCE)
             until(lambda: any(d["attempts"] > 0 for d in emulator.deliveries(1_000, "pending")))
-            receivers.append(start(ROOT, port, tmp_path / "second", {}))
+            receivers.append(start(usual_project(), port, tmp_path / "second", {}))
             assert emulator.settle(60) == {"pending": 0, "delivered": 1_000, "failed": 0}
             sent = emulator.deliveries(1_000)
             assert max(delivery["attempts"] for delivery in sent) > 1
@@ -394,7 +395,7 @@ def test_the_commands_do_what_the_page_does(tmp_path: Path, running: Receiver) -
         raw.write_text(flowhook("emulate", "raw", FLOWS_EMULATOR=emulator.url).stdout)
         checked = flowhook("check", str(raw))
         assert checked.returncode == 1
-        assert "notify_chat.notify_chat waits for packet_comments.created, not ticked" in checked.stdout
+        assert "my_handler.greet waits for packet_comments.created, not ticked" in checked.stdout
         paused = flowhook("emulate", "connect", running.url, "--paused", FLOWS_EMULATOR=emulator.url)
         assert "is paused, and would send 24 of 24 event types" in paused.stdout
         assert flowhook("emulate", "send", "packets.created", FLOWS_EMULATOR=emulator.url).returncode == 1

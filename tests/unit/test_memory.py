@@ -19,7 +19,8 @@ from flowhook.delivery import Outcome
 from flowhook.envelope import Envelope
 from flowhook.errors import PublishFailed, Reject
 from flowhook.events import Event
-from flowhook.routing import Function, Handler, KeepEvent, Router
+from flowhook.handler import Function, Handler
+from flowhook.routing import KeepEvent, Router
 
 pytestmark = pytest.mark.usefixtures("logging_of_its_own")
 
