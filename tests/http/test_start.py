@@ -12,6 +12,7 @@ from tests.support.receiver import PATIENCE, ROOT, end, project, receiver, start
 MISTAKES = [
     ({"WEBHOOK_SECRET": ""}, "WEBHOOK_SECRET is not set"),
     ({"WEBHOOK_SECRET": "  \t "}, "WEBHOOK_SECRET is not set"),
+    ({"WEBHOOK_SECRET": "whsec_AAAA"}, "WEBHOOK_SECRET can't be used: a key of nothing but zero bytes"),
     ({"WEBHOOK_SECRET_FILE": "/nowhere"}, "WEBHOOK_SECRET and WEBHOOK_SECRET_FILE are both set"),
     (
         {"WEBHOOK_SECRET": "", "WEBHOOK_SECRET_FILE": "/nowhere"},
@@ -118,3 +119,11 @@ def test_a_broken_handler_stops_the_start(tmp_path: Path, source: str, message: 
 def test_a_project_without_handlers_starts(tmp_path: Path) -> None:
     with receiver(tmp_path, project(tmp_path)) as started:
         assert started.post(b"{}").status_code == 422
+
+
+def test_a_secret_file_with_a_key_of_zero_bytes_stops_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "secrets"
+    path.write_bytes(b"a-good-secret-of-enough-length\nwhsec_AAAA\n")
+    said = refused(tmp_path, {"WEBHOOK_SECRET": "", "WEBHOOK_SECRET_FILE": str(path)})
+    assert "has a line that can't be used: a key of nothing but zero bytes" in said
+    assert "AAAA" not in said

@@ -20,7 +20,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "categories": set(),
     "trace": set(),
-    "secret": set(),
+    "background": set(),
+    "secret": {"background", "errors"},
     "runtime": set(),
     "logs": {"trace"},
     "auth": {"errors", "secret"},
@@ -36,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pubsub.messages": {"envelope", "errors", "events"},
     "pubsub.publisher": {"delivery", "envelope", "errors", "pubsub.messages"},
     "pubsub.protobuf": set(),
-    "pubsub.credentials": {"errors", "pubsub.publisher"},
+    "pubsub.credentials": {"background", "errors", "pubsub.publisher"},
     "pubsub.client": {
         "errors",
         "pubsub.credentials",
@@ -44,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "pubsub.protobuf",
         "pubsub.publisher",
     },
-    "pubsub.push_auth": {"errors"},
+    "pubsub.push_auth": {"background", "errors"},
     "pubsub.factory": {
         "errors",
         "pubsub.client",
