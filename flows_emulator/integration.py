@@ -105,6 +105,16 @@ class Integration(Model):
         update = {"settings": settings, "soft_removed": False, "update_time": datetime.now(UTC)}
         return self.model_copy(update=update)
 
+    def needs_secret(self, settings: Settings) -> bool:
+        """Whether these settings lack a secret, and the old one would go elsewhere or be guarded less.
+
+        Nobody can read it here, so nobody must be able to have it sent to where they can.
+        """
+        if settings.secret is not None or not self.secret:
+            return False
+        moved = _origin(settings.url) != _origin(self.settings.url)
+        return moved or _guarding(Form.parse(settings.auth)) < _guarding(self.form)
+
     def named(self, identifier: str) -> "Integration":
         """The same by another id."""
         return self.model_copy(update={"id": identifier})
@@ -159,6 +169,22 @@ class Integration(Model):
 
     def _operations(self, category: str) -> list[str]:
         return [operation for operation in OPERATIONS if f"{category}.{operation}" in self.settings.events]
+
+
+def _origin(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port (RFC 6454)."""
+    parts = urlsplit(url)
+    default = 443 if parts.scheme == "https" else 80
+    return parts.scheme, parts.hostname or "", parts.port or default
+
+
+def _guarding(form: Form) -> int:
+    """How well a way for the secret to travel guards it: a signature does not hold it, a URL is logged."""
+    if form.kind == "query":
+        return 0
+    if form.kind in ("bearer", "basic", "header"):
+        return 1
+    return 2 if form.kind == "hmac-sha1" else 3
 
 
 def timestamp(moment: datetime) -> str:
