@@ -12,6 +12,9 @@ from starlette.responses import Response
 from flowhook import logs, trace
 from flowhook.delivery import Outcome
 from flowhook.errors import BodyTooLarge, Incomplete, Internal, MethodNotAllowed, Problem, Refused, caused_by
+from flowhook.quota import Quota
+
+log = logging.getLogger(__name__)
 
 
 class Received(NamedTuple):
@@ -35,7 +38,10 @@ Accept = Callable[[Received], Awaitable[Outcome]]
 
 
 async def answer(request: Request, accept: Accept, max_body_bytes: int) -> Response:
-    """Run `accept` and answer the platform by what it returns or raises. Writes one log line."""
+    """Run `accept` and answer the platform by what it returns or raises.
+
+    Writes one log line, unless it is one of too many answers before authentication.
+    """
     started = time.perf_counter()
     outcome = await _take(request, accept, max_body_bytes)
     try:
@@ -72,6 +78,7 @@ async def _take(request: Request, accept: Accept, max_body_bytes: int) -> Outcom
     # Bytes as they came: Starlette's own mapping decodes and copies them.
     headers = dict(request.scope["headers"])
     logs.begin(headers)
+    _unproven.settle()
     try:
         body = await _read(request, headers, max_body_bytes)
         return await accept(Received(request.scope["path"], request.scope["query_string"], headers, body))
@@ -118,9 +125,15 @@ def _confirm(request: Request, outcome: Outcome, status: int, started: float) ->
 
 
 def _refuse(request: Request, problem: Problem, status: int, started: float) -> Response:
-    event = logs.noted("event_id")
+    if not problem.unproven or _unproven.admits(problem.slug):
+        _log_refusal(request, problem, status, started)
+    document = problem.document(logs.noted("event_id"))
+    return _json(document, status, "application/problem+json", problem.headers)
+
+
+def _log_refusal(request: Request, problem: Problem, status: int, started: float) -> None:
     level = logging.ERROR if status >= 500 else logging.WARNING
-    subject = f"{logs.noted('event_type')} {logs.noted('entity_path')}: " if event else ""
+    subject = f"{logs.noted('event_type')} {logs.noted('entity_path')}: " if logs.noted("event_id") else ""
     logs.write(
         level,
         f"{subject}{problem.title}: {problem.detail} {problem.remark}".rstrip(),
@@ -129,7 +142,16 @@ def _refuse(request: Request, problem: Problem, status: int, started: float) -> 
         **problem.noted,
         **_timing(request, status, started),
     )
-    return _json(problem.document(event), status, "application/problem+json", problem.headers)
+
+
+def _tell_unlogged(counts: Mapping[str, int]) -> None:
+    which = ", ".join(f"{count} {slug}" for slug, count in counts.items())
+    message = f"{sum(counts.values())} more requests were refused before they were authentic: {which}"
+    logs.write_apart(log, message, left_out=dict(counts))
+
+
+# One for the process, as the log is.
+_unproven = Quota(_tell_unlogged)
 
 
 def _timing(request: Request, status: int, started: float) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from flowhook.categories import CATEGORIES, Pattern
 from flowhook.errors import StartError
 from flowhook.pubsub.messages import MAX_BODY
 from flowhook.schemes import Scheme
-from flowhook.secret import SHORT, SecretFile, Secrets
+from flowhook.secret import SHORT, VOID, SecretFile, Secrets
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,8 @@ SECRET_FILE = Setting(
     "",
     Path,
     "instead: a file with one accepted secret a line, so that two are live during a rotation. It is read "
-    "again while the function runs: a new secret counts within seconds, a removed one for a minute at most",
+    "again while the function runs: a new secret counts within seconds, a removed one for a minute at most, "
+    "as do the last good ones while the file can't be read or is empty; then the answer is 503",
 )
 
 
@@ -248,7 +249,10 @@ def _secrets(environment: Mapping[str, str]) -> Secrets:
             "WEBHOOK_SECRET is not set: set it to the secret of the webhook settings in Flows, "
             "or WEBHOOK_SECRET_FILE to a file that holds it"
         )
-    return Secrets(secret.encode("utf-8", "surrogateescape"))
+    secrets = Secrets(secret.encode("utf-8", "surrogateescape"))
+    if secrets.void:
+        raise ValueError(f"WEBHOOK_SECRET can't be used: {VOID}. Set another one here and in Flows")
+    return secrets
 
 
 def _secret_file(path: Path) -> Secrets:
@@ -258,6 +262,8 @@ def _secret_file(path: Path) -> Secrets:
         raise ValueError(f"WEBHOOK_SECRET_FILE={str(path)!r} can't be read: {error.strerror}") from None
     if secrets.empty:
         raise ValueError(f"WEBHOOK_SECRET_FILE={str(path)!r} holds no secret: write one a line")
+    if secrets.void:
+        raise ValueError(f"WEBHOOK_SECRET_FILE={str(path)!r} has a line that can't be used: {VOID}")
     return secrets
 
 

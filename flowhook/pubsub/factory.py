@@ -27,7 +27,7 @@ def _service(settings: Settings) -> Service:
         return PubSub(settings.project, settings.emulator)
     from flowhook.pubsub import credentials  # noqa: PLC0415 - the same
 
-    return PubSub(settings.project, find_tokens=credentials.find)
+    return PubSub(settings.project, find_tokens=credentials.Finder().find)
 
 
 def verifier(settings: Settings) -> Verify:

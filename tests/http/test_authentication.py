@@ -241,10 +241,6 @@ def test_a_secret_file_holds_several_and_follows_a_rotation(tmp_path: Path) -> N
         path.write_bytes(new)
         until(lambda: started.post(EVENT, secret=old).status_code == 401)
         assert started.post(EVENT, secret=new).status_code == 200
-        path.unlink()
-        until(lambda: started.post(EVENT, secret=new).status_code == 401)
-        path.write_bytes(new)
-        until(lambda: started.post(EVENT, secret=new).status_code == 200)
         assert old.decode() not in started.output()
         assert new.decode() not in started.output()
 

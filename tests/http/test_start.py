@@ -12,6 +12,7 @@ from tests.support.receiver import PATIENCE, end, project, receiver, start, usua
 MISTAKES = [
     ({"WEBHOOK_SECRET": ""}, "WEBHOOK_SECRET is not set"),
     ({"WEBHOOK_SECRET": "  \t "}, "WEBHOOK_SECRET is not set"),
+    ({"WEBHOOK_SECRET": "whsec_AAAA"}, "WEBHOOK_SECRET can't be used: a key of nothing but zero bytes"),
     ({"WEBHOOK_SECRET_FILE": "/nowhere"}, "WEBHOOK_SECRET and WEBHOOK_SECRET_FILE are both set"),
     (
         {"WEBHOOK_SECRET": "", "WEBHOOK_SECRET_FILE": "/nowhere"},
@@ -139,3 +140,11 @@ def test_what_only_publishes_imports_no_handler(tmp_path: Path) -> None:
 def test_who_consumes_imports_them_at_the_start(tmp_path: Path) -> None:
     said = refused(tmp_path, PUBSUB, project(tmp_path, broken="undefined"), "consume")
     assert "handlers/broken.py can't be imported: NameError" in said
+
+
+def test_a_secret_file_with_a_key_of_zero_bytes_stops_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "secrets"
+    path.write_bytes(b"a-good-secret-of-enough-length\nwhsec_AAAA\n")
+    said = refused(tmp_path, {"WEBHOOK_SECRET": "", "WEBHOOK_SECRET_FILE": str(path)})
+    assert "has a line that can't be used: a key of nothing but zero bytes" in said
+    assert "AAAA" not in said
