@@ -65,10 +65,20 @@ def _candidates(entity_path: str, collection_path: str, entity_key: str) -> Iter
     """Each (collection, the collection above it); an unknown collection above is None."""
     for path in (entity_path, collection_path):
         # A path alternates collection/document, so its collections are the even segments.
-        collections = [segment for segment in path.split("/") if segment][::2]
-        if collections:
-            yield collections[-1], collections[-2] if len(collections) > 1 else ""
+        *_, above, last = "", "", *_last_segments(path)[::-2][::-1]
+        if last:
+            yield last, above
     yield entity_key.rsplit("/", 1)[-1], None
+
+
+def _last_segments(path: str) -> list[str]:
+    """The last three segments or fewer, the last of them a collection. A path may have millions."""
+    while "//" in path:
+        path = path.replace("//", "/")
+    path = path.strip("/")
+    if path.count("/") % 2:
+        path = path.rpartition("/")[0]
+    return path.rsplit("/", 3)[-3:]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from flowhook import logs, trace
+from flowhook.admission import SMALL, Admission, Room
 from flowhook.delivery import Outcome
 from flowhook.errors import BodyTooLarge, Incomplete, Internal, MethodNotAllowed, Problem, Refused, caused_by
 from flowhook.quota import Quota
@@ -27,6 +28,8 @@ class Received(NamedTuple):
     query: bytes
     headers: Mapping[bytes, bytes]
     body: bytes
+    # The memory of a large body, until nothing refers to it any more.
+    room: Room | None = None
 
     @property
     def traceparent(self) -> str | None:
@@ -37,13 +40,16 @@ class Received(NamedTuple):
 Accept = Callable[[Received], Awaitable[Outcome]]
 
 
-async def answer(request: Request, accept: Accept, max_body_bytes: int) -> Response:
+async def answer(
+    request: Request, accept: Accept, max_body_bytes: int, bodies: Admission | None = None
+) -> Response:
     """Run `accept` and answer the platform by what it returns or raises.
 
-    Writes one log line, unless it is one of too many answers before authentication.
+    Writes one log line, unless it is one of too many answers before authentication. `bodies` grants the
+    memory that large ones are read into; without it they are not limited together.
     """
     started = time.perf_counter()
-    outcome = await _take(request, accept, max_body_bytes)
+    outcome = await _take(request, accept, max_body_bytes, bodies)
     try:
         if isinstance(outcome, Problem):
             return _refuse(request, outcome, outcome.status, started)
@@ -53,14 +59,16 @@ async def answer(request: Request, accept: Accept, max_body_bytes: int) -> Respo
         del outcome
 
 
-async def acknowledge(request: Request, accept: Accept, max_body_bytes: int) -> Response:
+async def acknowledge(
+    request: Request, accept: Accept, max_body_bytes: int, bodies: Admission | None = None
+) -> Response:
     """Run `accept` and answer Pub/Sub: 204 for what must not come again. Writes one log line.
 
     That is what has been handled, and what is refused and kept: it would come back for ever. What is not
     kept anywhere else comes back until the subscription gives it up, to its dead letters if it has any.
     """
     started = time.perf_counter()
-    outcome = await _take(request, accept, max_body_bytes)
+    outcome = await _take(request, accept, max_body_bytes, bodies)
     try:
         if isinstance(outcome, Refused) and outcome.kept:
             _refuse(request, outcome, 204, started)
@@ -74,40 +82,59 @@ async def acknowledge(request: Request, accept: Accept, max_body_bytes: int) -> 
         del outcome
 
 
-async def _take(request: Request, accept: Accept, max_body_bytes: int) -> Outcome | Problem:
+async def _take(
+    request: Request, accept: Accept, max_body_bytes: int, bodies: Admission | None
+) -> Outcome | Problem:
     # Bytes as they came: Starlette's own mapping decodes and copies them.
     headers = dict(request.scope["headers"])
     logs.begin(headers)
     _unproven.settle()
     try:
-        body = await _read(request, headers, max_body_bytes)
-        return await accept(Received(request.scope["path"], request.scope["query_string"], headers, body))
+        body, room = await _read(request, headers, max_body_bytes, bodies)
+        path, query = request.scope["path"], request.scope["query_string"]
+        return await accept(Received(path, query, headers, body, room))
     except Problem as problem:
         return problem
     except Exception as error:  # noqa: BLE001 - the edge: a defect is answered and logged, not dropped
         return caused_by(error, Internal("The event was not delivered; the log tells why."))
 
 
-async def _read(request: Request, headers: Mapping[bytes, bytes], limit: int) -> bytes:
-    """The body, if the method is POST and it has at most `limit` bytes; no more than that is ever held."""
+async def _read(
+    request: Request, headers: Mapping[bytes, bytes], limit: int, bodies: Admission | None
+) -> tuple[bytes, Room | None]:
+    """The body, if the method is POST and it has at most `limit` bytes; no more than that is ever held.
+
+    Raises Overloaded where there is no room for a large one.
+    """
     if request.method != "POST":
         raise MethodNotAllowed("Send events with POST.")
     announced = headers.get(b"content-length", b"")
     # More digits than that, Python would refuse to read.
     if announced.isdigit() and (len(announced) > 18 or int(announced) > limit):
         raise _too_large(limit)
-    chunks, size, more = [], 0, True
+    body, more = await _next_chunk(request, limit, limit)
+    if not more:
+        return body, None
+    # Not a list of chunks: one of a byte takes forty.
+    gathered, room = bytearray(body), None
     while more:
-        # ASGI's own messages: Starlette's iterator over them costs more than all the checks.
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise Incomplete("The connection was closed before the body was whole.")
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        if size > limit:
-            raise _too_large(limit)
-        more = message.get("more_body", False)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunk, more = await _next_chunk(request, limit - len(gathered), limit)
+        gathered += chunk
+        if bodies and room is None and len(gathered) > SMALL:
+            room = await bodies.room(int(announced) if announced.isdigit() else limit)
+    return bytes(gathered), room
+
+
+async def _next_chunk(request: Request, left: int, limit: int) -> tuple[bytes, bool]:
+    """At most `left` bytes more of the body, and whether there is more to come."""
+    # ASGI's own messages: Starlette's iterator over them costs more than all the checks.
+    message = await request.receive()
+    if message["type"] == "http.disconnect":
+        raise Incomplete("The connection was closed before the body was whole.")
+    chunk: bytes = message.get("body", b"")
+    if len(chunk) > left:
+        raise _too_large(limit)
+    return chunk, message.get("more_body", False)
 
 
 def _too_large(limit: int) -> BodyTooLarge:

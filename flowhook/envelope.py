@@ -3,17 +3,20 @@
 Pydantic's Rust core validates the body as JSON and makes Python objects of a few fields alone; an event with
 100 KB of properties costs a fifth of what `events.parse` does. Whatever it accepts, `events.parse` accepts
 too; whatever it doesn't accept, `events.parse` judges. So the two never disagree, which is tested.
+It also judges what is heavy to parse: the memory of the core's own tree is not returned to the system.
 """
 
 import hashlib
 import re
+import weakref
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from pydantic_core import SchemaValidator, ValidationError
 from pydantic_core import core_schema as cs
 
-from flowhook import events
+from flowhook import events, runtime
+from flowhook.admission import Room
 from flowhook.categories import OPERATIONS, classify
 from flowhook.errors import UnsupportedMediaType
 from flowhook.events import Event
@@ -46,9 +49,10 @@ class Envelope(NamedTuple):
     time: str
     delivery_attempt: int
     traceparent: str | None
+    room: Room | None = None
 
     @classmethod
-    def of(cls, event: Event) -> "Envelope":
+    def of(cls, event: Event) -> Self:
         """The envelope of an event."""
         return cls(
             event.body,
@@ -66,7 +70,17 @@ class Envelope(NamedTuple):
 
     def open(self) -> Event:
         """The event, made anew."""
-        return events.parse(self.body, delivery_attempt=self.delivery_attempt, traceparent=self.traceparent)
+        return _parse(self.body, self.delivery_attempt, self.traceparent, self.room)
+
+
+class Opened(Envelope):
+    """An envelope whose event had to be made in order to judge it."""
+
+    event: Event
+
+    def open(self) -> Event:
+        """The event, made already."""
+        return self.event
 
 
 def require_json(headers: Mapping[bytes, bytes]) -> None:
@@ -76,11 +90,19 @@ def require_json(headers: Mapping[bytes, bytes]) -> None:
         raise UnsupportedMediaType("The content type must be application/json.")
 
 
-def read(body: bytes, *, delivery_attempt: int = 1, traceparent: str | None = None) -> Envelope:
-    """The envelope of the event in `body`. Raises NotJson or NotAnEvent, neither of which quotes the body."""
+def read(
+    body: bytes, *, delivery_attempt: int = 1, traceparent: str | None = None, room: Room | None = None
+) -> Envelope:
+    """The envelope of the event in `body`. Raises NotJson or NotAnEvent, neither of which quotes the body.
+
+    `room` is the memory that was granted for parsing the body; without it the body must be a small one.
+    """
+    if room and room.heavy:
+        with runtime.unwatched():
+            return _opened(body, delivery_attempt, traceparent, room)
     fields = _validated(body)
     if fields is None:
-        return Envelope.of(events.parse(body, delivery_attempt=delivery_attempt, traceparent=traceparent))
+        return _opened(body, delivery_attempt, traceparent, room)
     category = classify(fields["entityPath"], fields["collectionPath"], fields["entityKey"])
     operation, time = fields["operationType"], fields["eventTimestamp"]
     return Envelope(
@@ -95,7 +117,23 @@ def read(body: bytes, *, delivery_attempt: int = 1, traceparent: str | None = No
         time if len(time) == USUAL_LENGTH else events.rfc3339(events.read_timestamp(time)),
         delivery_attempt,
         traceparent,
+        room,
     )
+
+
+def _opened(body: bytes, delivery_attempt: int, traceparent: str | None, room: Room | None) -> Envelope:
+    event = _parse(body, delivery_attempt, traceparent, room)
+    envelope = Opened.of(event)
+    envelope.event = event
+    return envelope
+
+
+def _parse(body: bytes, delivery_attempt: int, traceparent: str | None, room: Room | None) -> Event:
+    event = events.parse(body, delivery_attempt=delivery_attempt, traceparent=traceparent)
+    if room:
+        # Refers to the room for as long as the event lives, be it in the thread of a handler that hangs.
+        weakref.finalize(event, Room.leave, room).atexit = False
+    return event
 
 
 def _validated(body: bytes) -> Mapping[str, Any] | None:
@@ -134,7 +172,9 @@ VALIDATOR = SchemaValidator(
             **dict.fromkeys(
                 ("entityPath", "entityId", "entityKey", "collectionPath", "organizationId"), _TEXT
             ),
-            "data": _record({}, {"value": _STATE, "oldValue": _STATE, "updateMask": cs.list_schema(_TEXT)}),
+            "data": _record(
+                {}, {"value": _STATE, "oldValue": _STATE, "updateMask": cs.list_schema(_TEXT, fail_fast=True)}
+            ),
         },
         {},
     )

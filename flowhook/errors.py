@@ -162,6 +162,15 @@ class NotAPush(Refused):
     title = "The body is not a Pub/Sub push delivery"
 
 
+class Overloaded(Problem):
+    """Other bodies take the memory that there is: the sender must deliver again."""
+
+    status = 503
+    slug = "overloaded"
+    title = "There is no room for the event"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "5"}
+
+
 class UnknownHandler(Problem):
     """No handler has the name that a subscription pushes to: whoever deploys must act."""
 
