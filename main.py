@@ -1,4 +1,4 @@
-"""flowhook receives the webhooks of Flows: every delivery is authenticated, validated and handed on."""
+"""flowhook receives the webhooks of Flows: every delivery is authenticated, validated and forwarded."""
 
 import os
 import sys
@@ -7,10 +7,11 @@ import functions_framework.aio
 from starlette.requests import Request
 from starlette.responses import Response
 
-import handlers
-from flowhook import admission, auth, edge, envelope, errors, logs, routing, runtime, settings
-from flowhook.delivery import Outcome
-from flowhook.pubsub import factory, publisher, push, rejected
+from flowhook import admission, auth, edge, envelope, logs, runtime, settings
+from flowhook.delivery import Accepted
+from flowhook.destinations import DESTINATIONS, choose, router_provider
+from flowhook.errors import Refused, StartError
+from flowhook.pubsub import factory, push, rejected
 
 try:
     SETTINGS = settings.load(os.environ)
@@ -19,34 +20,31 @@ try:
     verify, publish = factory.verifier(SETTINGS), factory.publisher(SETTINGS)
     bodies, parses = admission.queues(SETTINGS.delivery_timeout)
     rejects = rejected.Rejects(publish, SETTINGS.rejected_topic)
-    now = os.environ.get("FUNCTION_TARGET") == "consume"
-    router = routing.provider(handlers, SETTINGS.delivery_timeout, rejects.keep_event, now=now)
-    deliver = (
-        router().deliver if SETTINGS.delivery == "inline" else publisher.to_topic(publish, SETTINGS.topic)
-    )
-except errors.StartError as mistake:
+    router = router_provider("handlers", SETTINGS, rejects.keep_event)
+    deliver = DESTINATIONS[SETTINGS.delivery].make(SETTINGS, publish, router)
+except StartError as mistake:
     sys.exit(f"flowhook can't start.\n{mistake}")
 settings.warn(SETTINGS)
 runtime.settle()
 
 
-async def accept(got: edge.Received) -> Outcome:
+async def accept(got: edge.Received) -> Accepted:
     """One delivery of the platform, step by step. A step that can't be taken raises what is answered."""
-    await authenticate(got.headers, got.query, got.body)
-    async with rejects.keeping(got.body):
+    body = await authenticate(got.headers, got.query, got.read)
+    try:
         envelope.require_json(got.headers)
-        event = envelope.read(got.body, traceparent=got.traceparent, room=await parses.room_for(got.body))
-    logs.note(event_id=event.id, event_type=event.type, entity_path=event.entity_path)
-    return await routing.select(event, SETTINGS.wants, deliver)
+        event = await envelope.admit(body, parses, traceparent=got.traceparent)
+    except Refused as problem:
+        await rejects.keep_refused(body, problem)
+        raise
+    return event, choose(event, SETTINGS.wants, deliver)
 
 
-async def process_push(got: edge.Received) -> Outcome:
+async def process_push(got: edge.Received) -> Accepted:
     """One delivery of Pub/Sub, to the handlers behind its path."""
     await verify(got.headers)
     deliver_here = router().behind(got.path)
-    event = await push.event(got.body, rejects.keeping, parses)
-    logs.note(event_id=event.id, event_type=event.type, entity_path=event.entity_path)
-    return await deliver_here(event)
+    return await push.event(await got.read(), parses, rejects.keep_refused), deliver_here
 
 
 @functions_framework.aio.http

@@ -77,10 +77,6 @@ class Admission:
         self._heavy = 0
         self._waiting: deque[tuple[int, asyncio.Future[Room]]] = deque()
 
-    async def room_for(self, body: bytes) -> Room | None:
-        """Room to parse `body` in; a small one needs none. Raises Overloaded."""
-        return await self.room(memory_of(body)) if len(body) > SMALL else None
-
     async def room(self, size: int) -> Room:
         """Room for `size` bytes; what is larger than the whole capacity has it alone. Raises Overloaded."""
         size = min(size, self._capacity)

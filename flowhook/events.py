@@ -21,7 +21,7 @@ import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -39,32 +39,13 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema, from_jso
 
 from flowhook.categories import classify, model_name
 from flowhook.errors import NotAnEvent, NotJson
+from flowhook.timestamps import read_timestamp
 
 T = TypeVar("T")
 
 # The two halves of a surrogate pair, and either of them without the other.
 HIGH, LOW = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 LONE_SURROGATE = re.compile(rb"%b(?!%b)|(?<!%b)%b" % (HIGH, LOW, HIGH, LOW))
-
-
-def read_timestamp(value: object) -> datetime:
-    """An ISO 8601 string as an aware datetime; without an offset it is UTC, as the platform's are."""
-    if not isinstance(value, str):
-        raise PydanticCustomError("timestamp_type", "Input should be an ISO 8601 string")
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        raise PydanticCustomError("timestamp", "Input should be an ISO 8601 timestamp") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def rfc3339(moment: datetime) -> str:
-    """The moment as the platform writes it; empty for an offset that RFC 3339 has no form for."""
-    offset = moment.utcoffset()
-    if offset is None or offset.total_seconds() % 60:
-        return ""
-    precision = "microseconds" if moment.microsecond % 1000 else "milliseconds"
-    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
 
 
 Timestamp = Annotated[datetime, BeforeValidator(read_timestamp)]

@@ -62,11 +62,6 @@ def note(**fields: Any) -> None:
             noted[name] = _short(value)
 
 
-def noted(name: str) -> Any:
-    """What was noted as `name`, else None."""
-    return (_noted.get() or {}).get(name)
-
-
 def write(level: int, message: str, error: BaseException | None = None, **fields: Any) -> None:
     """The line of a delivery, with the traceback of `error` and, in JSON, `fields` beside it."""
     note(**fields)

@@ -1,16 +1,16 @@
 """From an event to the handlers that want it, and what became of them."""
 
 import asyncio
-import functools
+import importlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from types import ModuleType
 
 from flowhook import canary
 from flowhook.calling import Call, Caller
 from flowhook.categories import Pattern
-from flowhook.delivery import Deliver, Outcome
+from flowhook.delivery import Deliver, Outcome, ignore
+from flowhook.discovery import discover
 from flowhook.envelope import Envelope
 from flowhook.errors import HandlersFailed, PublishFailed, Reject, UnknownHandler, caused_by
 from flowhook.events import Event
@@ -36,33 +36,9 @@ def _hand_back(_event: Event) -> None:
 BUILT_IN = Handler(canary.HANDLER, (Pattern("*", "*"),), _hand_back)
 
 
-async def select(event: Envelope, wants: Callable[[str], bool], deliver: Deliver) -> Outcome:
-    """Deliver an event of a type that is wanted, or the doctor's; another one is ignored."""
-    chosen = wants(event.type) or canary.is_canary(event)
-    return await deliver(event) if chosen else Outcome(event, "ignored")
-
-
-def provider(
-    package: ModuleType, timeout: float, keep: KeepEvent, *, now: bool = False
-) -> "Callable[[], Router]":
-    """A function that makes the router of the handlers in `package` when it is first called.
-
-    Where nothing calls it, as in `receive` with delivery to Pub/Sub, no handler is imported: what one imports
-    costs no start there, and a broken one stops none. With `now` it is made at once.
-
-    Raises StartError for a broken handler, whenever it is made.
-    """
-
-    @functools.cache
-    def provide() -> Router:
-        # It loads the event models, to compare them with the handlers' annotations.
-        from flowhook.discovery import discover  # noqa: PLC0415
-
-        return Router(discover(package), timeout, keep)
-
-    if now:
-        provide()
-    return provide
+def load(package: str, timeout: float, keep: KeepEvent) -> "Router":
+    """The router of the handlers in the modules of `package`. Raises StartError for a broken one."""
+    return Router(discover(importlib.import_module(package)), timeout, keep)
 
 
 class Router:
@@ -100,7 +76,7 @@ class Router:
 
     async def _deliver_to(self, handler: Handler, event: Envelope) -> Outcome:
         if handler not in self._wanting(event):
-            return Outcome(event, "ignored")
+            return await ignore(event)
         return _outcome(event, await self._run([handler], event))
 
     def _wanting(self, event: Envelope) -> list[Handler]:

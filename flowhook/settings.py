@@ -5,11 +5,13 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from flowhook import schemes
-from flowhook.categories import CATEGORIES, Pattern
+from flowhook.categories import CATEGORIES, OPERATIONS, OTHER, Pattern
+from flowhook.destinations import DESTINATIONS
 from flowhook.errors import StartError
 from flowhook.pubsub.messages import MAX_BODY
 from flowhook.schemes import Scheme
@@ -18,12 +20,14 @@ from flowhook.secret import SHORT, VOID, SecretFile, Secrets
 log = logging.getLogger(__name__)
 
 TOPIC = re.compile(r"[A-Za-z][\w.~+%-]{2,254}", re.ASCII)
+# The framework sets it: https://github.com/GoogleCloudPlatform/functions-framework-python
+TARGET, CONSUME = "FUNCTION_TARGET", "consume"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 def _delivery(value: str) -> str:
-    if value not in ("inline", "pubsub"):
-        raise ValueError("it must be inline or pubsub")
+    if value not in DESTINATIONS:
+        raise ValueError(f"it must be {' or '.join(DESTINATIONS)}")
     return value
 
 
@@ -108,6 +112,8 @@ class Settings:
     """What the environment says, validated. Each setting is declared here, once."""
 
     secrets: Secrets
+    # The entry point that this process serves, as the functions framework tells it; empty elsewhere.
+    target: str
     auth: Scheme | None = _setting(
         "WEBHOOK_AUTH", "auto", schemes.parse, "how the secret arrives, see authentication"
     )
@@ -166,14 +172,25 @@ class Settings:
         "LOG_LEVEL", "INFO", _log_level, "`DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`"
     )
 
+    @cached_property
+    def selected(self) -> frozenset[str]:
+        """The event types that `EVENTS` selects."""
+        every = (f"{category}.{operation}" for category in (*CATEGORIES, OTHER) for operation in OPERATIONS)
+        return frozenset(name for name in every if any(pattern.matches(name) for pattern in self.events))
+
     def wants(self, event_type: str) -> bool:
         """Whether `EVENTS` selects this type."""
-        return any(pattern.matches(event_type) for pattern in self.events)
+        return event_type in self.selected
+
+    @property
+    def runs_handlers(self) -> bool:
+        """Whether handlers run in this process."""
+        return self.target == CONSUME or DESTINATIONS[self.delivery].runs_handlers
 
     @property
     def publishes(self) -> bool:
         """Whether anything goes into Pub/Sub."""
-        return self.delivery == "pubsub" or bool(self.rejected_topic)
+        return DESTINATIONS[self.delivery].publishes or bool(self.rejected_topic)
 
 
 def load(environment: Mapping[str, str]) -> Settings:
@@ -186,6 +203,7 @@ def load(environment: Mapping[str, str]) -> Settings:
     mistakes: list[str] = []
     readers: dict[str, Callable[[], Any]] = {
         "secrets": lambda: _secrets(environment),
+        "target": lambda: environment.get(TARGET, ""),
         **{name: _reader(environment, setting) for name, setting in DECLARED.items()},
     }
     for name, read in readers.items():
@@ -203,7 +221,8 @@ def load(environment: Mapping[str, str]) -> Settings:
 
 def _contradictions(settings: Settings) -> Iterator[str]:
     if settings.publishes and not settings.project:
-        setting = "DELIVERY=pubsub" if settings.delivery == "pubsub" else "REJECTED_TOPIC"
+        publishes = DESTINATIONS[settings.delivery].publishes
+        setting = f"DELIVERY={settings.delivery}" if publishes else "REJECTED_TOPIC"
         yield f"GOOGLE_CLOUD_PROJECT is not set: {setting} needs to know whose topics to publish to"
     if settings.publishes and settings.max_body_bytes > MAX_BODY:
         yield f"MAX_BODY_BYTES={settings.max_body_bytes}: Pub/Sub takes bodies of {MAX_BODY} bytes at most"
@@ -236,7 +255,7 @@ def _reader(environment: Mapping[str, str], setting: Setting) -> Callable[[], An
 
 def _secrets(environment: Mapping[str, str]) -> Secrets:
     # `consume` is private and should not be able to read the secret; nothing is authentic without one.
-    if environment.get("FUNCTION_TARGET") == "consume":
+    if environment.get(TARGET) == CONSUME:
         return Secrets()
     secret = environment.get(SECRET.variable, "").strip()
     path = environment.get(SECRET_FILE.variable, "").strip()

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from flowhook.envelope import Envelope
 from flowhook.errors import Problem
-from flowhook.events import rfc3339
+from flowhook.timestamps import rfc3339
 
 # https://cloud.google.com/pubsub/quotas: in bytes. A longer value fails the whole request.
 MAX_ATTRIBUTE = 1024

@@ -5,8 +5,7 @@ https://cloud.google.com/pubsub/docs/push#receive_push
 
 import base64
 import binascii
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
 from pydantic_core import PydanticCustomError, SchemaValidator, ValidationError
@@ -15,7 +14,7 @@ from pydantic_core import core_schema as cs
 from flowhook import admission, envelope, trace
 from flowhook.admission import Admission
 from flowhook.envelope import Envelope
-from flowhook.errors import NotAPush
+from flowhook.errors import NotAPush, Refused
 
 # A message of 10 MB in base64, and what is beside it.
 MAX_BYTES = 16 * 1024 * 1024
@@ -38,26 +37,31 @@ class Push(NamedTuple):
     delivery_attempt: int | None = None
 
 
-Keeping = Callable[[bytes], AbstractAsyncContextManager[None]]
+Keep = Callable[[bytes, Refused], Awaitable[None]]
 
 
-async def event(body: bytes, keeping: Keeping, parses: Admission | None = None) -> Envelope:
+async def event(body: bytes, parses: Admission, keep: Keep) -> Envelope:
     """The event in a push delivery. What is none is kept: the message, or the body that holds no message.
 
-    `parses` grants the memory to read a large event in; without it that is not limited.
-    Raises NotAPush, NotJson, NotAnEvent or Overloaded.
+    `parses` grants the memory to read a large event in. Raises NotAPush, NotJson, NotAnEvent or Overloaded,
+    or what `keep` raises.
     """
-    async with keeping(body):
-        push = read(body)
-    message = push.message
-    traceparent = (message.attributes or {}).get("traceparent", "")
-    async with keeping(message.data):
-        return envelope.read(
+    try:
+        message, delivery_attempt = read(body)
+    except NotAPush as problem:
+        await keep(body, problem)
+        raise
+    traceparent = (message.attributes or {}).get("traceparent", "").encode()
+    try:
+        return await envelope.admit(
             message.data,
-            delivery_attempt=push.delivery_attempt or 1,
-            traceparent=trace.parent({b"traceparent": traceparent.encode()}),
-            room=await parses.room_for(message.data) if parses else None,
+            parses,
+            delivery_attempt=delivery_attempt or 1,
+            traceparent=trace.parent({b"traceparent": traceparent}),
         )
+    except Refused as problem:
+        await keep(message.data, problem)
+        raise
 
 
 def read(body: bytes) -> Push:

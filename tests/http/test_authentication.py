@@ -19,6 +19,7 @@ from flowhook.schemes import SCHEMES, Candidate, Hmac, Scheme, StandardWebhooks
 from flowhook.secret import Secrets
 from tests.support.receiver import SECRET, Receiver, receiver, until
 from tests.support.receiver import pinned as scheme_of
+from tests.support.requests import reading
 
 EVENT = samples.load("users.updated")
 HEADER_FORMS = ["bearer", "basic", "header:x-flows-secret", "standard-webhooks"]
@@ -135,10 +136,10 @@ def test_a_pinned_form_refuses_a_wrong_secret_and_another_body(pinned: tuple[str
 def test_auto_accepts_every_spelling_and_says_how_to_pin_it(header: bytes, value: bytes, pin: str) -> None:
     request = Candidate({b"host": b"localhost", header: value}, EVENT)
     authenticator = Authenticator(None, Secrets(b"another", SECRET))
-    asyncio.run(authenticator.authenticate(request.headers, b"", EVENT))
+    asyncio.run(authenticator.authenticate(request.headers, b"", reading(EVENT)))
     assert str(authenticator._found) == pin
     pinned = Authenticator(scheme_of(pin), Secrets(SECRET))
-    asyncio.run(pinned.authenticate(request.headers, b"", EVENT))
+    asyncio.run(pinned.authenticate(request.headers, b"", reading(EVENT)))
 
 
 @pytest.mark.parametrize("forgery", FORGED, ids=range(len(FORGED)))
@@ -206,7 +207,7 @@ def test_no_secret_means_that_nothing_is_accepted(form: str) -> None:
     proof = scheme_of(form).sign(SECRET, EVENT)
     for authenticator in (Authenticator(None, Secrets()), Authenticator(scheme_of(form), Secrets())):
         with pytest.raises(AuthenticationFailed):
-            asyncio.run(authenticator.authenticate(proof.headers, b"", EVENT))
+            asyncio.run(authenticator.authenticate(proof.headers, b"", reading(EVENT)))
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from flowhook.schemes import SCHEMES, Candidate
 from flowhook.secret import Secrets
 from tests.support import handlers as handlers_of_the_tests
 from tests.support.receiver import ROOT, SECRET, pinned
+from tests.support.requests import reading
 from tests.support.strategies import JSON
 
 DOCUMENTS = {name: json.loads(samples.load(name)) for name in samples.TYPES}
@@ -162,7 +163,9 @@ def proven(form: str, proof: Candidate, secret: bytes) -> bool:
     for scheme in (pinned(form), None):
         try:
             asyncio.run(
-                Authenticator(scheme, Secrets(secret)).authenticate(proof.headers, proof.query, proof.body)
+                Authenticator(scheme, Secrets(secret)).authenticate(
+                    proof.headers, proof.query, reading(proof.body)
+                )
             )
         except AuthenticationFailed:
             if scheme is not None or not form.startswith("query"):
