@@ -82,9 +82,9 @@ class Background(Generic[T]):
         try:
             value = self._call()
         except Exception as error:  # noqa: BLE001 - whoever takes the result decides
-            _hand_over(loop, result.set_exception, error)
+            _return_to(loop, result.set_exception, error)
         else:
-            _hand_over(loop, result.set_result, value)
+            _return_to(loop, result.set_result, value)
 
     def _report(self, result: asyncio.Future[T], started: float) -> None:
         if not result.done():
@@ -96,7 +96,7 @@ class Background(Generic[T]):
         log.warning("%s has come back after %.1f s", self._name, seconds)
 
 
-def _hand_over(loop: asyncio.AbstractEventLoop, give: Callable[[T], None], value: T) -> None:
+def _return_to(loop: asyncio.AbstractEventLoop, give: Callable[[T], None], value: T) -> None:
     try:
         loop.call_soon_threadsafe(give, value)
     except RuntimeError:
