@@ -94,7 +94,10 @@ class Authenticator:
         self._found: Form | None = None
 
     async def authenticate(self, headers: Headers, query: bytes, body: bytes) -> None:
-        """Return if the request is authentic. Raises AuthenticationFailed with the headers tried."""
+        """Return if the request is authentic.
+
+        Raises AuthenticationFailed with the headers tried, NoSecret where no secret can be trusted now.
+        """
         request = Signed(headers, body, query)
         known = await self._secrets.accepted()
         if self._proven(request, known):
