@@ -11,8 +11,8 @@ from typing import Generic, TypeVar
 log = logging.getLogger(__name__)
 
 # Seconds after which another call may be made beside one that hangs, for what it waits for may never come,
-# and beside how many.
-GIVEN_UP_AFTER = 60.0
+# and beside how many. Half of the minute for which secrets are trusted, so a mended file costs nothing.
+GIVEN_UP_AFTER = 30.0
 MAX_GIVEN_UP = 4
 
 T = TypeVar("T")
@@ -22,9 +22,9 @@ class Background(Generic[T]):
     """Runs `call` in a thread of its own, one call at a time. `name` says in the log what it does.
 
     The loop's own threads are also the handlers', who may fill them with calls that never end. A call that
-    takes longer than `patience` seconds is logged once, and from then on nobody waits for it. After a minute
-    it is given up: another call may be made, and what it brings counts no more. The threads are daemons, so
-    a call that hangs does not keep the process from ending.
+    takes longer than `patience` seconds is logged once, and from then on nobody waits for it. After half a
+    minute it is given up: another call may be made, and what the old one brings counts no more. The threads
+    are daemons, so a call that hangs does not keep the process from ending.
     """
 
     def __init__(self, name: str, call: Callable[[], T], patience: float) -> None:
