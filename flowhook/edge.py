@@ -177,14 +177,14 @@ def _log_refusal(
     )
 
 
-def _tell_unlogged(counts: Mapping[str, int]) -> None:
+def _log_the_rest(counts: Mapping[str, int]) -> None:
     which = ", ".join(f"{count} {slug}" for slug, count in counts.items())
     message = f"{sum(counts.values())} more requests were refused before they were authentic: {which}"
     logs.write_apart(log, message, left_out=dict(counts))
 
 
 # One for the process, as the log is.
-_unproven = Quota(_tell_unlogged)
+_unproven = Quota(_log_the_rest)
 
 
 def _timing(request: Request, status: int, started: float) -> dict[str, Any]:

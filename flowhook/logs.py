@@ -195,13 +195,13 @@ def _is_within_quota(record: logging.LogRecord) -> bool:
     return FRAMEWORK not in record.pathname or _server_lines.admits(FRAMEWORK)
 
 
-def _tell_left_out(counts: Mapping[str, int]) -> None:
+def _log_left_out(counts: Mapping[str, int]) -> None:
     message = f"{sum(counts.values())} more lines of the server are left out"
     write_apart(logging.getLogger(__name__), message, left_out=dict(counts))
 
 
 # One for the process, as the loggers are.
-_server_lines = Quota(_tell_left_out)
+_server_lines = Quota(_log_left_out)
 
 
 def _short(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Lines that anybody can cause: the first few are written, the rest are counted and told in one line."""
+"""Lines that anybody can cause: the first few are written, the rest are counted, and reported in one line."""
 
 import asyncio
 import math
@@ -12,22 +12,22 @@ from flowhook import runtime
 SECONDS = 10.0
 LINES = 10
 
-Tell = Callable[[Mapping[str, int]], None]
+Report = Callable[[Mapping[str, int]], None]
 
 
 class Quota:
-    """Counts what is beyond `LINES` in `SECONDS`, by kind; tells it once, with what comes next or at the end.
+    """Counts what is beyond `LINES` in `SECONDS`, by kind; reports it once, with what comes next or last.
 
     Not by a timer: between requests, a serverless instance has no CPU.
     """
 
-    def __init__(self, tell: Tell, clock: Callable[[], float] = time.monotonic) -> None:
-        self._tell = tell
+    def __init__(self, report: Report, clock: Callable[[], float] = time.monotonic) -> None:
+        self._report = report
         self._clock = clock
         self._ends_at = -math.inf
         self._lines_left = 0
         self._beyond: Counter[str] = Counter()
-        self._told_of_the_end = self._stopping = False
+        self._awaits_the_end = self._stopping = False
 
     def admits(self, kind: str) -> bool:
         """Whether a line of this kind may be written; otherwise it is counted."""
@@ -42,23 +42,23 @@ class Quota:
         return False
 
     def settle(self) -> None:
-        """Tell what was beyond, if there is something and its time is over."""
+        """Report what was beyond, if there is something and its time is over."""
         if self._beyond and self._clock() >= self._ends_at:
-            self._tell_now()
+            self._report_now()
 
     def _count(self, kind: str) -> None:
         if self._stopping and not self._beyond:
             # There may be no next request: with all of this turn of the loop.
-            asyncio.get_running_loop().call_soon(self._tell_now)
+            asyncio.get_running_loop().call_soon(self._report_now)
         self._beyond[kind] += 1
-        if not self._told_of_the_end:
-            self._told_of_the_end = runtime.at_the_end(self._stop)
+        if not self._awaits_the_end:
+            self._awaits_the_end = runtime.at_the_end(self._stop)
 
     def _stop(self) -> None:
         self._stopping = True
-        self._tell_now()
+        self._report_now()
 
-    def _tell_now(self) -> None:
+    def _report_now(self) -> None:
         beyond, self._beyond = self._beyond, Counter()
         if beyond:
-            self._tell(beyond)
+            self._report(beyond)

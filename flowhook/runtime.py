@@ -1,4 +1,4 @@
-"""What the interpreter is told: once everything is imported and made, and about the end."""
+"""Garbage-collector tuning, and what is to happen before the process ends."""
 
 import asyncio
 import gc

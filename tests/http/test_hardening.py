@@ -155,7 +155,7 @@ def test_pipelined_garbage_leaves_nothing_but_json_in_the_log_and_not_much(tmp_p
         for _ in range(30):
             send_raw(started, request + request + b"\x00\xff\r\n")
         assert started.post(EVENT).status_code == 200
-        assert "Exception in ASGI application" in started.output()
+        until(lambda: "Exception in ASGI application" in started.output())
     lines = [json.loads(line) for line in started.output().splitlines()]
     of_the_server = [line for line in lines if line["logger"] in ("root", "uvicorn.error")]
     assert 0 < len(of_the_server) <= LINES
