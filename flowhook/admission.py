@@ -24,6 +24,8 @@ MAX_PER_MARK, MAX_PER_BYTE = 100, 48
 MARKS = b"[{:,"
 # A character beyond ASCII makes Python store each of its string's in up to four bytes.
 ASCII, UNICODE = 2, 6
+# Where there are escaped surrogates, a lone one may have to be replaced: pieces of a few bytes are sewn up.
+SURROGATES = 30
 # Seconds after a parse in which no other begins, so that what came meanwhile is answered first.
 PAUSE = 0.03
 
@@ -31,7 +33,8 @@ PAUSE = 0.03
 def memory_of(body: bytes) -> int:
     """The bytes that `body` takes once it is parsed, itself included: an estimate that errs upwards."""
     plain = body.isascii() and rb"\u" not in body
-    return min(structure_of(body) + (ASCII if plain else UNICODE) * len(body), MAX_PER_BYTE * len(body))
+    text = SURROGATES if rb"\ud" in body or rb"\uD" in body else ASCII if plain else UNICODE
+    return min(structure_of(body) + text * len(body), MAX_PER_BYTE * len(body))
 
 
 def structure_of(body: bytes) -> int:
@@ -126,5 +129,5 @@ class Admission:
 
 
 def queues(timeout: float) -> tuple[Admission, Admission]:
-    """Of bodies that are read, and of those that are parsed; a request waits for `timeout` seconds at most."""
+    """Of bodies that are read, and of those that are parsed; a request waits `timeout` seconds at most."""
     return Admission(MAX_BODIES, timeout / 2), Admission(MAX_PARSED, timeout / 2)
