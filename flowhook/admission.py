@@ -13,9 +13,10 @@ from flowhook.errors import Overloaded
 
 # Bytes up to which a body is not counted; 40 of the worst, parsed, are 120 MB.
 SMALL = 64 * 1024
-# Bytes that bodies may take together, and what is parsed of them. With the process itself (80 MB) and what
-# an estimate misses, an instance of 1 GiB keeps 200 MB for its handlers.
-MAX_BODIES = 160 * 1024 * 1024
+# Bytes that bodies may take together while they are there, and what is parsed of them. A push is decoded, so
+# it takes almost as much again. With the process itself (80 MB) and what an estimate misses, an instance of
+# 1 GiB keeps 200 MB for its handlers.
+MAX_BODIES = 96 * 1024 * 1024
 MAX_PARSED = 400_000_000
 # From here on a parse is heavy: what is made of it is kept away from the garbage collector.
 HEAVY = 32_000_000
