@@ -18,6 +18,7 @@ from tests.support.receiver import ROOT
 # Module of flowhook: the modules of flowhook that it may import. The arrows point one way.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "version": set(),
     "categories": set(),
     "trace": set(),
     "secret": set(),
