@@ -80,6 +80,27 @@ def test_the_tests_of_the_documents_pass_in_the_project_that_they_make(written: 
     assert len(tests) >= 3
 
 
+@pytest.mark.parametrize("check", ["check", "format --check"])
+def test_what_the_documents_tell_to_write_passes_the_checks(written: Written, check: str) -> None:
+    settings = f"--config={ROOT / 'pyproject.toml'}"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "ruff",
+            *check.split(),
+            "--no-cache",
+            settings,
+            *(path for path, _ in MODULES),
+        ],
+        cwd=written.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
 def names_of_tests(code: str) -> list[str]:
     functions = [node for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
     return [function.name for function in functions if function.name.startswith("test_")]
