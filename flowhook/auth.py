@@ -4,8 +4,10 @@ The platform's guide says that the secret authenticates requests, and not how it
 names one way, and `auto` tries them all on every header until one has succeeded.
 """
 
+import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 from flowhook.errors import AuthenticationFailed
@@ -13,6 +15,12 @@ from flowhook.schemes import MAX_TRIED, SCHEMES, Candidate, Headers, Scheme
 from flowhook.secret import Secrets
 
 log = logging.getLogger(__name__)
+
+# Bytes from which on a body is hashed in a thread, which leaves the interpreter to others meanwhile: a
+# signature of this much takes less than a millisecond.
+LARGE = 256 * 1024
+# Threads of our own: those of the loop are shared with handlers, who may fill them.
+_hashing = ThreadPoolExecutor(max_workers=2, thread_name_prefix="hashing")
 
 
 class Authenticator:
@@ -23,15 +31,41 @@ class Authenticator:
         self._secrets = secrets
         self._found: Scheme | None = None
 
-    async def authenticate(self, headers: Headers, query: bytes, body: bytes) -> None:
-        """Return if the request is authentic. Raises AuthenticationFailed with the headers tried."""
-        request = Candidate(headers, body, query)
+    async def authenticate(
+        self, headers: Headers, query: bytes, read: Callable[[], Awaitable[bytes]]
+    ) -> bytes:
+        """The body of an authentic request, which `read` returns.
+
+        Raises AuthenticationFailed, or NoSecret where none can be trusted at present. Where the pinned scheme
+        needs no body, or its signature is missing or malformed, that is before the body is read.
+        """
+        if self._scheme is None:
+            body = await read()
+            await self._check(Candidate(headers, body, query))
+            return body
+        if not self._scheme.needs_body:
+            await self._check(Candidate(headers, b"", query))
+            return await read()
+        await self._secrets.accepted()
+        if not self._scheme.might_verify(headers):
+            raise _failure(headers)
+        body = await read()
+        await self._check(Candidate(headers, body, query))
+        return body
+
+    async def _check(self, request: Candidate) -> None:
         known = await self._secrets.accepted()
-        if self._proven(request, known):
+        if await self._is_authentic(request, known):
             return
         newer = await self._secrets.renewed()
-        if newer == known or not self._proven(request, newer):
-            raise AuthenticationFailed(sorted(name.decode("latin-1") for name in headers))
+        if newer == known or not await self._is_authentic(request, newer):
+            raise _failure(request.headers)
+
+    async def _is_authentic(self, request: Candidate, secrets: tuple[bytes, ...]) -> bool:
+        if len(request.body) < LARGE:
+            return self._proven(request, secrets)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(_hashing, self._proven, request, secrets)
 
     def _proven(self, request: Candidate, secrets: tuple[bytes, ...]) -> bool:
         # The one that fitted last time first: a sender doesn't change its ways.
@@ -49,6 +83,10 @@ class Authenticator:
                 "Requests are authentic by %s. WEBHOOK_AUTH=%s would accept that way alone.", scheme, scheme
             )
         self._found = scheme
+
+
+def _failure(headers: Headers) -> AuthenticationFailed:
+    return AuthenticationFailed(sorted(name.decode("latin-1") for name in headers))
 
 
 def _every_scheme(request: Candidate) -> Iterator[Scheme]:

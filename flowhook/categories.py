@@ -42,7 +42,7 @@ _BY_COLLECTION = {category.collection: category for category in TABLE}
 _BY_NAME = {category.name: category for category in TABLE}
 
 
-def model_of(category: str) -> str:
+def model_name(category: str) -> str:
     """The name of the class in `flowhook.events` for the events of a category."""
     return _BY_NAME[category].model if category in _BY_NAME else "Event"
 
@@ -65,10 +65,20 @@ def _candidates(entity_path: str, collection_path: str, entity_key: str) -> Iter
     """Each (collection, the collection above it); an unknown collection above is None."""
     for path in (entity_path, collection_path):
         # A path alternates collection/document, so its collections are the even segments.
-        collections = [segment for segment in path.split("/") if segment][::2]
-        if collections:
-            yield collections[-1], collections[-2] if len(collections) > 1 else ""
+        *_, above, last = "", "", *_last_segments(path)[::-2][::-1]
+        if last:
+            yield last, above
     yield entity_key.rsplit("/", 1)[-1], None
+
+
+def _last_segments(path: str) -> list[str]:
+    """The last three segments or fewer, the last of them a collection. A path may have millions."""
+    while "//" in path:
+        path = path.replace("//", "/")
+    path = path.strip("/")
+    if path.count("/") % 2:
+        path = path.rpartition("/")[0]
+    return path.rsplit("/", 3)[-3:]
 
 
 @dataclass(frozen=True)

@@ -31,14 +31,16 @@ TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 Headers = Mapping[bytes, bytes]
 
 
-@dataclass(slots=True)
 class Candidate:
     """A request that may be authentic; header names are in lower case, as ASGI gives them."""
 
-    headers: Headers
-    body: bytes
-    query: bytes = b""
-    _digests: dict[tuple[bytes, str], bytes] = field(default_factory=dict, repr=False)
+    __slots__ = ("_digests", "body", "headers", "query")
+
+    def __init__(self, headers: Headers, body: bytes, query: bytes = b"") -> None:
+        self.headers = headers
+        self.body = body
+        self.query = query
+        self._digests: dict[tuple[bytes, str], bytes] = {}
 
     def digest(self, secret: bytes, algorithm: str) -> bytes:
         """The HMAC of the body, computed once however many headers are compared with it."""
@@ -80,6 +82,10 @@ class Scheme:
         """A proof of the moment `at` (seconds since the epoch; now) that `verify` accepts."""
         raise NotImplementedError
 
+    def might_verify(self, headers: Headers) -> bool:  # noqa: ARG002 - for those that need the body
+        """Whether there may be a proof in these headers; where there is none, that is certain."""
+        return True
+
     def _verify(self, request: Candidate, secret: bytes) -> bool:
         raise NotImplementedError
 
@@ -112,24 +118,34 @@ class StandardWebhooks(Scheme):
             }
         )
 
+    def might_verify(self, headers: Headers) -> bool:
+        """Whether the id, a timestamp of now and a signature are there."""
+        timestamp = headers.get(b"webhook-timestamp", b"")
+        return b"webhook-id" in headers and _is_recent(timestamp) and bool(self._told(headers))
+
     def _verify(self, request: Candidate, secret: bytes) -> bool:
-        identifier, timestamp, signatures = (
-            request.headers.get(name, b"")
-            for name in (b"webhook-id", b"webhook-timestamp", b"webhook-signature")
-        )
+        headers = request.headers
+        identifier, timestamp = headers.get(b"webhook-id", b""), headers.get(b"webhook-timestamp", b"")
         if not identifier or not _is_recent(timestamp):
             return False
-        # One header may hold several signatures while the sender rotates.
-        told = [s.removeprefix(b"v1,") for s in signatures.split(None, MAX_TRIED) if s.startswith(b"v1,")]
+        told = self._told(headers)
         if not told:
             return False
         expected = [self._signature(key, identifier, timestamp, request.body) for key in _keys(secret)]
         return any(hmac.compare_digest(a, b) for a in told for b in expected)
 
     @staticmethod
+    def _told(headers: Headers) -> list[bytes]:
+        # One header may hold several signatures while the sender rotates.
+        signatures = headers.get(b"webhook-signature", b"").split(None, MAX_TRIED)
+        return [signature[3:] for signature in signatures if signature.startswith(b"v1,")]
+
+    @staticmethod
     def _signature(key: bytes, identifier: bytes, timestamp: bytes, body: bytes) -> bytes:
-        content = b"%b.%b.%b" % (identifier, timestamp, body)
-        return base64.b64encode(hmac.digest(key, content, "sha256"))
+        # Not in one piece: that would be a copy of the body.
+        signature = hmac.new(key, b"%b.%b." % (identifier, timestamp), "sha256")
+        signature.update(body)
+        return base64.b64encode(signature.digest())
 
 
 class Bearer(Scheme):
@@ -196,22 +212,27 @@ class Hmac(Scheme):
         signature = hmac.digest(secret, body, self.algorithm).hex()
         return Proof({self.name.encode(): f"{self.algorithm}={signature}".encode()})
 
+    def might_verify(self, headers: Headers) -> bool:
+        """Whether the header has something of a signature's length."""
+        return bool(self._told(headers))
+
     def _verify(self, request: Candidate, secret: bytes) -> bool:
-        value = request.headers.get(self.name.encode(), b"").strip()
+        return any(self._is_digest(told, request, secret) for told in self._told(request.headers))
+
+    def _told(self, headers: Headers) -> list[bytes]:
+        """What has the length of a signature, which is no secret: of anything else the body is not hashed."""
+        value = headers.get(self.name.encode(), b"").strip()
         prefix = SIGNATURE_PREFIX.match(value)
         candidates = [value, value[prefix.end() :].strip()] if prefix else [value]
-        return any(self._is_digest(told, request, secret) for told in candidates)
+        in_hex, in_base64 = 2 * self.size, (4 * self.size + 2) // 3
+        return [told for told in candidates if len(told) == in_hex or len(told.rstrip(b"=")) == in_base64]
 
     def _is_digest(self, told: bytes, request: Candidate, secret: bytes) -> bool:
-        # The length is no secret, and shows without hashing the body that this is no such signature.
+        digest = request.digest(secret, self.algorithm)
         if len(told) == 2 * self.size:
-            expected = request.digest(secret, self.algorithm).hex().encode()
-            return hmac.compare_digest(told.lower(), expected)
-        told = told.rstrip(b"=").translate(URL_SAFE)
-        if len(told) != (4 * self.size + 2) // 3:
-            return False
-        expected = base64.b64encode(request.digest(secret, self.algorithm)).rstrip(b"=")
-        return hmac.compare_digest(told, expected)
+            return hmac.compare_digest(told.lower(), digest.hex().encode())
+        expected = base64.b64encode(digest).rstrip(b"=")
+        return hmac.compare_digest(told.rstrip(b"=").translate(URL_SAFE), expected)
 
 
 class HmacSha256(Hmac):

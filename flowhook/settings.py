@@ -5,25 +5,29 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from flowhook import schemes
-from flowhook.categories import CATEGORIES, Pattern
+from flowhook.categories import CATEGORIES, OPERATIONS, OTHER, Pattern
+from flowhook.destinations import DESTINATIONS
 from flowhook.errors import StartError
 from flowhook.pubsub.messages import MAX_BODY
 from flowhook.schemes import Scheme
-from flowhook.secret import SHORT, SecretFile, Secrets
+from flowhook.secret import SHORT, VOID, SecretFile, Secrets
 
 log = logging.getLogger(__name__)
 
 TOPIC = re.compile(r"[A-Za-z][\w.~+%-]{2,254}", re.ASCII)
+# The framework sets it: https://github.com/GoogleCloudPlatform/functions-framework-python
+TARGET, CONSUME = "FUNCTION_TARGET", "consume"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 def _delivery(value: str) -> str:
-    if value not in ("inline", "pubsub"):
-        raise ValueError("it must be inline or pubsub")
+    if value not in DESTINATIONS:
+        raise ValueError(f"it must be {' or '.join(DESTINATIONS)}")
     return value
 
 
@@ -94,7 +98,8 @@ SECRET_FILE = Setting(
     "",
     Path,
     "instead: a file with one accepted secret a line, so that two are live during a rotation. It is read "
-    "again while the function runs: a new secret counts within seconds, a removed one for a minute at most",
+    "again while the function runs: a new secret counts within seconds, a removed one for a minute at most, "
+    "as do the last good ones while the file can't be read or is empty; then the answer is 503",
 )
 
 
@@ -107,6 +112,8 @@ class Settings:
     """What the environment says, validated. Each setting is declared here, once."""
 
     secrets: Secrets
+    # The entry point that this process serves, as the functions framework tells it; empty elsewhere.
+    target: str
     auth: Scheme | None = _setting(
         "WEBHOOK_AUTH", "auto", schemes.parse, "how the secret arrives, see authentication"
     )
@@ -165,14 +172,25 @@ class Settings:
         "LOG_LEVEL", "INFO", _log_level, "`DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`"
     )
 
+    @cached_property
+    def selected(self) -> frozenset[str]:
+        """The event types that `EVENTS` selects."""
+        every = (f"{category}.{operation}" for category in (*CATEGORIES, OTHER) for operation in OPERATIONS)
+        return frozenset(name for name in every if any(pattern.matches(name) for pattern in self.events))
+
     def wants(self, event_type: str) -> bool:
         """Whether `EVENTS` selects this type."""
-        return any(pattern.matches(event_type) for pattern in self.events)
+        return event_type in self.selected
+
+    @property
+    def runs_handlers(self) -> bool:
+        """Whether handlers run in this process."""
+        return self.target == CONSUME or DESTINATIONS[self.delivery].runs_handlers
 
     @property
     def publishes(self) -> bool:
         """Whether anything goes into Pub/Sub."""
-        return self.delivery == "pubsub" or bool(self.rejected_topic)
+        return DESTINATIONS[self.delivery].publishes or bool(self.rejected_topic)
 
 
 def load(environment: Mapping[str, str]) -> Settings:
@@ -185,6 +203,7 @@ def load(environment: Mapping[str, str]) -> Settings:
     mistakes: list[str] = []
     readers: dict[str, Callable[[], Any]] = {
         "secrets": lambda: _secrets(environment),
+        "target": lambda: environment.get(TARGET, ""),
         **{name: _reader(environment, setting) for name, setting in DECLARED.items()},
     }
     for name, read in readers.items():
@@ -202,7 +221,8 @@ def load(environment: Mapping[str, str]) -> Settings:
 
 def _contradictions(settings: Settings) -> Iterator[str]:
     if settings.publishes and not settings.project:
-        setting = "DELIVERY=pubsub" if settings.delivery == "pubsub" else "REJECTED_TOPIC"
+        publishes = DESTINATIONS[settings.delivery].publishes
+        setting = f"DELIVERY={settings.delivery}" if publishes else "REJECTED_TOPIC"
         yield f"GOOGLE_CLOUD_PROJECT is not set: {setting} needs to know whose topics to publish to"
     if settings.publishes and settings.max_body_bytes > MAX_BODY:
         yield f"MAX_BODY_BYTES={settings.max_body_bytes}: Pub/Sub takes bodies of {MAX_BODY} bytes at most"
@@ -235,7 +255,7 @@ def _reader(environment: Mapping[str, str], setting: Setting) -> Callable[[], An
 
 def _secrets(environment: Mapping[str, str]) -> Secrets:
     # `consume` is private and should not be able to read the secret; nothing is authentic without one.
-    if environment.get("FUNCTION_TARGET") == "consume":
+    if environment.get(TARGET) == CONSUME:
         return Secrets()
     secret = environment.get(SECRET.variable, "").strip()
     path = environment.get(SECRET_FILE.variable, "").strip()
@@ -248,7 +268,10 @@ def _secrets(environment: Mapping[str, str]) -> Secrets:
             "WEBHOOK_SECRET is not set: set it to the secret of the webhook settings in Flows, "
             "or WEBHOOK_SECRET_FILE to a file that holds it"
         )
-    return Secrets(secret.encode("utf-8", "surrogateescape"))
+    secrets = Secrets(secret.encode("utf-8", "surrogateescape"))
+    if secrets.void:
+        raise ValueError(f"WEBHOOK_SECRET can't be used: {VOID}. Set another one here and in Flows")
+    return secrets
 
 
 def _secret_file(path: Path) -> Secrets:
@@ -258,6 +281,8 @@ def _secret_file(path: Path) -> Secrets:
         raise ValueError(f"WEBHOOK_SECRET_FILE={str(path)!r} can't be read: {error.strerror}") from None
     if secrets.empty:
         raise ValueError(f"WEBHOOK_SECRET_FILE={str(path)!r} holds no secret: write one a line")
+    if secrets.void:
+        raise ValueError(f"WEBHOOK_SECRET_FILE={str(path)!r} has a line that can't be used: {VOID}")
     return secrets
 
 

@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from flowhook import samples, schemes
 from flowhook.categories import CATEGORIES, OPERATIONS
-from flowhook.schemes import Scheme
+from flowhook.schemes import HmacSha1, Query, Scheme
 
 PROVIDER: Literal["Flows API webhook"] = "Flows API webhook"
 SEGMENTS = ("integrationProviders", "flowsApiWebhook")
@@ -82,6 +82,13 @@ class Settings(Model):
     status: Literal["active", "paused"] = "active"
     events: Annotated[tuple[str, ...], AfterValidator(_events)] = ()
 
+    @property
+    def scheme(self) -> Scheme:
+        """How the secret travels."""
+        scheme = schemes.parse(self.auth)
+        assert scheme is not None  # noqa: S101 - `_auth` has seen to it
+        return scheme
+
 
 class Integration(Model):
     """What is kept of it."""
@@ -105,6 +112,16 @@ class Integration(Model):
         update = {"settings": settings, "soft_removed": False, "update_time": datetime.now(UTC)}
         return self.model_copy(update=update)
 
+    def needs_secret(self, settings: Settings) -> bool:
+        """Whether these settings lack a secret, and the old one would go elsewhere or be guarded less.
+
+        Nobody can read it here, so nobody must be able to have it sent to where they can.
+        """
+        if settings.secret is not None or not self.secret:
+            return False
+        moved = _origin(settings.url) != _origin(self.settings.url)
+        return moved or _guarding(settings.scheme) < _guarding(self.settings.scheme)
+
     def named(self, identifier: str) -> "Integration":
         """The same by another id."""
         return self.model_copy(update={"id": identifier})
@@ -112,13 +129,6 @@ class Integration(Model):
     def removed(self) -> "Integration":
         """Softly: it is there and sends nothing."""
         return self.model_copy(update={"soft_removed": True, "update_time": datetime.now(UTC)})
-
-    @property
-    def scheme(self) -> Scheme:
-        """How the secret travels."""
-        scheme = schemes.parse(self.settings.auth)
-        assert scheme is not None  # noqa: S101 - `_auth` has seen to it
-        return scheme
 
     @property
     def secret(self) -> bytes:
@@ -161,6 +171,22 @@ class Integration(Model):
 
     def _operations(self, category: str) -> list[str]:
         return [operation for operation in OPERATIONS if f"{category}.{operation}" in self.settings.events]
+
+
+def _origin(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port (RFC 6454)."""
+    parts = urlsplit(url)
+    default = 443 if parts.scheme == "https" else 80
+    return parts.scheme, parts.hostname or "", parts.port or default
+
+
+def _guarding(scheme: Scheme) -> int:
+    """How well a scheme guards the secret: a signature does not hold it, a URL is logged."""
+    if isinstance(scheme, Query):
+        return 0
+    if not scheme.needs_body:
+        return 1
+    return 2 if isinstance(scheme, HmacSha1) else 3
 
 
 def timestamp(moment: datetime) -> str:

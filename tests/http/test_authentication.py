@@ -7,7 +7,7 @@ import hmac
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from flowhook.schemes import SCHEMES, Candidate, Hmac, Scheme, StandardWebhooks
 from flowhook.secret import Secrets
 from tests.support.receiver import SECRET, Receiver, receiver, until
 from tests.support.receiver import pinned as scheme_of
+from tests.support.requests import reading
 
 EVENT = samples.load("users.updated")
 HEADER_FORMS = ["bearer", "basic", "header:x-flows-secret", "standard-webhooks"]
@@ -70,7 +71,8 @@ SPELLINGS = [
     (b"x-signature", b"sha512=" + digest("sha512").hex().encode(), "hmac-sha512:x-signature"),
     (b"x-signature", base64.b64encode(digest("sha512")), "hmac-sha512:x-signature"),
 ]
-FORGED = [
+# A forgery, or what makes one at the time of the test: its timestamp would be too old by then.
+FORGED: list[dict[bytes, bytes] | Callable[[], dict[bytes, bytes]]] = [
     {},
     {b"authorization": b""},
     {b"authorization": b"Bearer"},
@@ -92,17 +94,17 @@ FORGED = [
     {b"x-signature": b"\xc3\xa9" * 32},
     {b"x-rubbish": bytes(range(0x80, 0x100)) * 20},
     {f"x-header-{n}".encode(): f"value {n}".encode() for n in range(100)},
-    standard(b"wrong"),
-    standard(offset=-301),
-    standard(offset=+3600),
-    standard(body=EVENT + b" "),
-    {**standard(), b"webhook-id": b"msg_2"},
-    {**standard(), b"webhook-signature": b"v1"},
-    {**standard(), b"webhook-signature": b"v1a," + b"A" * 44},
-    {**standard(), b"webhook-timestamp": b"9" * 5000},
-    {**standard(), b"webhook-timestamp": b"-1"},
-    {**standard(), b"webhook-timestamp": "١٢٣".encode()},
-    {name: value for name, value in standard().items() if name != b"webhook-id"},
+    lambda: standard(b"wrong"),
+    lambda: standard(offset=-301),
+    lambda: standard(offset=+3600),
+    lambda: standard(body=EVENT + b" "),
+    lambda: {**standard(), b"webhook-id": b"msg_2"},
+    lambda: {**standard(), b"webhook-signature": b"v1"},
+    lambda: {**standard(), b"webhook-signature": b"v1a," + b"A" * 44},
+    lambda: {**standard(), b"webhook-timestamp": b"9" * 5000},
+    lambda: {**standard(), b"webhook-timestamp": b"-1"},
+    lambda: {**standard(), b"webhook-timestamp": "١٢٣".encode()},
+    lambda: {name: value for name, value in standard().items() if name != b"webhook-id"},
 ]
 
 
@@ -134,15 +136,17 @@ def test_a_pinned_form_refuses_a_wrong_secret_and_another_body(pinned: tuple[str
 def test_auto_accepts_every_spelling_and_says_how_to_pin_it(header: bytes, value: bytes, pin: str) -> None:
     request = Candidate({b"host": b"localhost", header: value}, EVENT)
     authenticator = Authenticator(None, Secrets(b"another", SECRET))
-    asyncio.run(authenticator.authenticate(request.headers, b"", EVENT))
+    asyncio.run(authenticator.authenticate(request.headers, b"", reading(EVENT)))
     assert str(authenticator._found) == pin
     pinned = Authenticator(scheme_of(pin), Secrets(SECRET))
-    asyncio.run(pinned.authenticate(request.headers, b"", EVENT))
+    asyncio.run(pinned.authenticate(request.headers, b"", reading(EVENT)))
 
 
-@pytest.mark.parametrize("headers", FORGED, ids=lambda headers: repr(headers)[:60])
-def test_auto_refuses_every_forgery(running: Receiver, headers: dict[bytes, bytes]) -> None:
-    response = running.post(EVENT, headers, secret=None)
+@pytest.mark.parametrize("forgery", FORGED, ids=range(len(FORGED)))
+def test_auto_refuses_every_forgery(
+    running: Receiver, forgery: dict[bytes, bytes] | Callable[[], dict[bytes, bytes]]
+) -> None:
+    response = running.post(EVENT, forgery() if callable(forgery) else forgery, secret=None)
     assert response.status_code == 401
 
 
@@ -203,7 +207,7 @@ def test_no_secret_means_that_nothing_is_accepted(form: str) -> None:
     proof = scheme_of(form).sign(SECRET, EVENT)
     for authenticator in (Authenticator(None, Secrets()), Authenticator(scheme_of(form), Secrets())):
         with pytest.raises(AuthenticationFailed):
-            asyncio.run(authenticator.authenticate(proof.headers, b"", EVENT))
+            asyncio.run(authenticator.authenticate(proof.headers, b"", reading(EVENT)))
 
 
 @pytest.mark.parametrize(
@@ -238,10 +242,6 @@ def test_a_secret_file_holds_several_and_follows_a_rotation(tmp_path: Path) -> N
         path.write_bytes(new)
         until(lambda: started.post(EVENT, secret=old).status_code == 401)
         assert started.post(EVENT, secret=new).status_code == 200
-        path.unlink()
-        until(lambda: started.post(EVENT, secret=new).status_code == 401)
-        path.write_bytes(new)
-        until(lambda: started.post(EVENT, secret=new).status_code == 200)
         assert old.decode() not in started.output()
         assert new.decode() not in started.output()
 

@@ -46,7 +46,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Written]:
     tmp_path = tmp_path_factory.mktemp("documents")
     shipped = {name: (ROOT / "handlers" / f"{name}.py").read_text() for name in ("log_events", "notify_chat")}
     folder = project(tmp_path, **shipped)
-    (folder / "tests").mkdir()
+    (folder / "tests" / "handlers").mkdir(parents=True)
     for path, code in MODULES:
         (folder / path).write_text(code)
     (folder / "event.json").write_bytes(samples.load("packets.updated"))
@@ -64,9 +64,7 @@ def test_no_two_modules_of_the_documents_are_one_file() -> None:
 
 
 def test_the_tests_of_the_documents_pass_in_the_project_that_they_make(written: Written) -> None:
-    tests = [
-        name for path, code in MODULES if path.startswith("tests/test_") for name in names_of_tests(code)
-    ]
+    tests = [name for path, code in MODULES if "/test_" in path for name in names_of_tests(code)]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "tests"],
         cwd=written.folder,
@@ -119,7 +117,7 @@ def test_the_handlers_of_the_documents_take_the_samples_that_they_ask_for(writte
 def test_the_first_handler_is_the_one_that_is_tested_and_as_short_as_it_says() -> None:
     first = dict(README.modules())["handlers/my_handler.py"]
     assert first == (ROOT / "tests" / "support" / "my_handler.py").read_text()
-    [test] = ast.parse(dict(README.modules())["tests/test_my_handler.py"]).body[-1:]
+    [test] = ast.parse(dict(README.modules())["tests/handlers/test_my_handler.py"]).body[-1:]
     assert test.end_lineno is not None
     assert test.end_lineno - test.lineno + 1 == 3
 

@@ -7,6 +7,7 @@ import asyncio
 import base64
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,7 +23,9 @@ from flowhook.categories import CATEGORIES, classify
 from flowhook.errors import AuthenticationFailed, NotAnEvent, NotJson
 from flowhook.schemes import SCHEMES, Candidate
 from flowhook.secret import Secrets
+from tests.support import handlers as handlers_of_the_tests
 from tests.support.receiver import ROOT, SECRET, pinned
+from tests.support.requests import reading
 from tests.support.strategies import JSON
 
 DOCUMENTS = {name: json.loads(samples.load(name)) for name in samples.TYPES}
@@ -52,8 +55,9 @@ FORMS = [scheme.spelling().replace("NAME", "x-name") for scheme in SCHEMES.value
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    """The application that the functions framework makes of main.py, with every handler that is shipped."""
+    """The application that the functions framework makes of main.py, with the handlers of the tests."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "handlers", handlers_of_the_tests)
         patch.setenv("WEBHOOK_SECRET", SECRET.decode())
         patch.setenv("LOG_LEVEL", "CRITICAL")
         root = logging.getLogger()
@@ -159,7 +163,9 @@ def proven(form: str, proof: Candidate, secret: bytes) -> bool:
     for scheme in (pinned(form), None):
         try:
             asyncio.run(
-                Authenticator(scheme, Secrets(secret)).authenticate(proof.headers, proof.query, proof.body)
+                Authenticator(scheme, Secrets(secret)).authenticate(
+                    proof.headers, proof.query, reading(proof.body)
+                )
             )
         except AuthenticationFailed:
             if scheme is not None or not form.startswith("query"):
