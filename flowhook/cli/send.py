@@ -35,7 +35,9 @@ from flowhook.cli.errors import CommandError
 from flowhook.cli.output import console
 from flowhook.schemes import Proof, Scheme
 from flowhook.secret import read_secrets
+from flowhook.version import VERSION
 
+USER_AGENT = f"flowhook/{VERSION}"
 # More answers than this are summed up, not listed.
 MOST_ROWS = 48
 
@@ -179,7 +181,8 @@ async def _send_all(
         disable=not (arguments.count or arguments.rate),
     )
     limits = httpx2.Limits(max_connections=arguments.concurrency)
-    async with httpx2.AsyncClient(timeout=arguments.timeout, limits=limits) as client:
+    agent = {"user-agent": USER_AGENT}
+    async with httpx2.AsyncClient(timeout=arguments.timeout, limits=limits, headers=agent) as client:
         bar = progress.add_task("Sending", total=count)
 
         async def work() -> None:
