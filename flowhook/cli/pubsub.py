@@ -25,18 +25,18 @@ from flowhook.cli.pubsub_emulator import Emulator, wait_until
 from flowhook.cli.subscriptions import PREFIX, TOPIC
 from flowhook.handler import MARGIN
 from flowhook.pubsub import subscriptions
-from flowhook.settings import VARIABLES
+from flowhook.settings import DECLARED
 
 REJECTED_TOPIC = "flows-rejected"
 # Here nobody wants to wait ten seconds for what is delivered again.
-TIMEOUT = float(os.environ.get("DELIVERY_TIMEOUT") or VARIABLES["delivery_timeout"][1])
+TIMEOUT = float(os.environ.get("DELIVERY_TIMEOUT") or DECLARED["delivery_timeout"].default)
 RETRY = {"minimumBackoff": "1s", "maximumBackoff": "10s"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     serve.add_arguments(parser)
-    parser.add_argument("--topic", default=TOPIC, help="may contain {category}; default: %(default)s")
+    parser.add_argument("--topic", default=TOPIC.default, help="may contain {category}; default: %(default)s")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -284,3 +284,18 @@ def tab_through(page: Page) -> set[str]:
         assert outline != "none", text
         reached.add(text)
     return reached
+
+
+def test_another_address_needs_the_secret_again(page: Page, emulator: Emulator, running: Receiver) -> None:
+    emulator.connect("http://127.0.0.1:1", SECRET.decode())
+    page.get_by_role("link", name="Integrations").click()
+    page.get_by_role("button", name="http://127.0.0.1:1").click()
+    page.get_by_label("Webhook URL").fill(running.url)
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("alert").filter(has_text="enter it again")).to_be_visible()
+    expect(page.get_by_label("Secret", exact=True)).to_be_focused()
+    assert emulator.state()["integrations"][0]["url"] == "http://127.0.0.1:1"
+    page.get_by_label("Secret", exact=True).fill(SECRET.decode())
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("status").filter(has_text="Saved")).to_be_visible()
+    assert emulator.state()["integrations"][0]["url"] == running.url

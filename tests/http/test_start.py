@@ -14,6 +14,7 @@ from tests.support.receiver import PATIENCE, end, environment, project, receiver
 MISTAKES = [
     ({"WEBHOOK_SECRET": ""}, "WEBHOOK_SECRET is not set"),
     ({"WEBHOOK_SECRET": "  \t "}, "WEBHOOK_SECRET is not set"),
+    ({"WEBHOOK_SECRET": "whsec_AAAA"}, "WEBHOOK_SECRET can't be used: a key of nothing but zero bytes"),
     ({"WEBHOOK_SECRET_FILE": "/nowhere"}, "WEBHOOK_SECRET and WEBHOOK_SECRET_FILE are both set"),
     (
         {"WEBHOOK_SECRET": "", "WEBHOOK_SECRET_FILE": "/nowhere"},
@@ -212,3 +213,11 @@ def test_the_ledger_in_memory_loads_no_firestore(tmp_path: Path) -> None:
         check=True,
     )
     assert "google.cloud.firestore" not in done.stdout.split()
+
+
+def test_a_secret_file_with_a_key_of_zero_bytes_stops_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "secrets"
+    path.write_bytes(b"a-good-secret-of-enough-length\nwhsec_AAAA\n")
+    said = refused(tmp_path, {"WEBHOOK_SECRET": "", "WEBHOOK_SECRET_FILE": str(path)})
+    assert "has a line that can't be used: a key of nothing but zero bytes" in said
+    assert "AAAA" not in said

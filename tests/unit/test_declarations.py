@@ -49,7 +49,7 @@ def package(tmp_path: Path) -> Iterator[Callable[..., ModuleType]]:
 
 def prepare(package: ModuleType, environment: Mapping[str, str], **settings: str) -> None:
     """As the function that runs handlers does at its start."""
-    assembly.provider(package, load({**SECRET, **settings}), forget, environment)()
+    assembly.load(package.__name__, load({**SECRET, **settings}), forget, environment)
 
 
 def mistake(package: ModuleType, environment: Mapping[str, str], **settings: str) -> list[str]:
