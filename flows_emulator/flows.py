@@ -15,9 +15,9 @@ from flowhook import samples
 from flowhook.categories import classify
 from flows_emulator import organization
 from flows_emulator.dispatch import Dispatcher
+from flows_emulator.faults import FAULTS
 from flows_emulator.feed import Feed
 from flows_emulator.integration import Integration, Settings
-from flows_emulator.manners import MANNERS
 from flows_emulator.retry import Backoff
 from flows_emulator.sender import Sender
 from flows_emulator.store import New, Store
@@ -32,7 +32,7 @@ MAX_SHOWN = 512
 
 
 class Unknown(Exception):  # noqa: N818 - it says what is not there
-    """There is no such thing here."""
+    """What was named is not here; says what."""
 
 
 class NotSent(Exception):  # noqa: N818 - it says what did not happen
@@ -112,7 +112,7 @@ class Flows:
             raise NotSent(
                 "an old state after a new one takes two events of the emulator's own: send it without a body"
             )
-        manner = MANNERS[manner].name
+        manner = FAULTS[manner].name
         event = _decode(body)
         event_type, entity = describe(event)
         copies = 2 if manner == "redelivery" else 1
@@ -130,18 +130,22 @@ class Flows:
         ]
         return self._deliver(new, organization.fold(self._entities, event))
 
-    def happen_all(self) -> list[int]:
-        """One event of every type that an integration sends. Raises NotSent where none is ticked."""
-        ticked = self._ticked()
+    def happen_all(self, manner: str = "") -> list[int]:
+        """One event of every type that an integration sends, and that `manner` can be done to.
+
+        Raises NotSent where none is ticked.
+        """
+        ticked = [name for name in self._ticked() if manner != "stale" or name.endswith(".updated")]
         if not ticked:
-            raise NotSent("no event is ticked in an active integration: tick one and save")
-        return [identifier for event_type in ticked for identifier in self.happen(event_type)]
+            kind = "update" if manner == "stale" else "event"
+            raise NotSent(f"no {kind} is ticked in an active integration: tick one and save")
+        return [identifier for event_type in ticked for identifier in self.happen(event_type, manner)]
 
     def again(self, delivery: int) -> list[int]:
         """Deliver the body of a delivery once more, or now if it waits to be tried again. Raises Unknown."""
         told, body = self.store.summary(delivery), self.store.body(delivery)
         if told is None or body is None:
-            raise Unknown
+            raise Unknown(f"There is no delivery {delivery}: it was never made, or is forgotten")
         if told["state"] == "pending":
             self.store.hasten(delivery, time.time())
             self._dispatcher.wake()
@@ -150,6 +154,11 @@ class Flows:
         if integration is None or integration.soft_removed:
             raise NotSent("its integration has been removed: save it again first")
         return self._deliver([New(integration.id, told["type"], told["entity"], body)], self._entities)
+
+    def clear(self) -> None:
+        """Forget the deliveries that are finished."""
+        self.store.clear()
+        self.feed.tell("cleared", self.store.latest)
 
     # What happens by itself
 

@@ -16,6 +16,17 @@ PROVIDER: Literal["Flows API webhook"] = "Flows API webhook"
 SEGMENTS = ("integrationProviders", "flowsApiWebhook")
 MASK = "••••••••"
 MAX_SECRET = 1024
+# What the platform's guide calls each group of boxes.
+LABELS = {
+    "packets": "Packet events",
+    "pipelines": "Pipeline events",
+    "users": "Users events",
+    "entities": "Entity events",
+    "packet_comments": "Packet comments events",
+    "projects": "Projects events",
+    "pipeline_labels": "Pipeline labels events",
+    "packet_labels": "Packet labels events",
+}
 # What the sender writes itself; a secret there would break the request, not authenticate it.
 RESERVED = {"host", "content-length", "content-type", "transfer-encoding", "connection", "te", "upgrade"}
 

@@ -35,7 +35,7 @@ from flowhook.cli import send as sending
 from flowhook.cli.errors import CommandError
 from flowhook.cli.output import console, plain
 from flows_emulator.client import Delivery, Emulator, EmulatorError
-from flows_emulator.manners import MANNERS
+from flows_emulator.faults import FAULTS
 from flows_emulator.retry import Backoff
 from flows_emulator.server import HOST, PORT, Place, serve
 from flows_emulator.store import StoreError
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     send.add_argument("types", nargs="*", metavar="EVENT_TYPE")
     send.add_argument("--all", action="store_true", help="one of every type that is ticked")
     send.add_argument("--file", type=Path, action="append", default=[], help="a body from a file; repeatable")
-    send.add_argument("--manner", default="", choices=[name for name in MANNERS if name], help="misbehave")
+    send.add_argument("--manner", default="", choices=[name for name in FAULTS if name], help="misbehave")
     stream = _action(
         actions, "stream", _stream, "let events happen by themselves, and wait until all are delivered"
     )
@@ -91,6 +91,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     live.add_argument("--rate", type=_positive, default=1.0, help="events a second; default: 1")
     listed = _action(actions, "deliveries", _deliveries, "list the newest deliveries")
     listed.add_argument("--limit", type=int, default=20, help="default: 20")
+    listed.add_argument("--state", default="", choices=("pending", "delivered", "failed"))
+    listed.add_argument("--type", default="", help="an event type or a pattern, e.g. packets.*")
+    listed.add_argument("--entity", default="", help="a part of the entity's path")
+    listed.add_argument("--status", default="", help="of the last answer: 401, 4xx or none")
     listed.add_argument("--json", action="store_true", help="for a program")
     _action(actions, "clear", _clear, "forget the deliveries that are finished")
     again = _action(actions, "again", _again, "send the body of a delivery once more")
@@ -174,7 +178,7 @@ def _send(arguments: argparse.Namespace) -> int:
     for event_type in _types(arguments.types):
         done += emulator.send(event_type, manner=arguments.manner)
     if arguments.all:
-        done += emulator.send_all()
+        done += emulator.send_all(manner=arguments.manner)
     if not done:
         raise CommandError("nothing to send: name event types, or --all, or --file")
     return _report(done)
@@ -207,7 +211,8 @@ def _live(arguments: argparse.Namespace) -> int:
 
 
 def _deliveries(arguments: argparse.Namespace) -> int:
-    found = Emulator(arguments.at).deliveries(arguments.limit)
+    selection = {name: getattr(arguments, name) for name in ("state", "type", "entity", "status")}
+    found = Emulator(arguments.at).deliveries(arguments.limit, **selection)
     if arguments.json:
         print(json.dumps(found, indent=2))
     else:
