@@ -1,10 +1,10 @@
 // A question that must be answered before something is lost.
-import { html, useEffect, useRef } from "./vendor/htm-preact-standalone.js";
+import { html, useLayoutEffect, useRef } from "./vendor/htm-preact-standalone.js";
 
 // Calls `answered(yes)` once; Esc and every other way out mean no.
 export function Confirm({ title, text, yes, no, answered }) {
   const element = useRef(null);
-  useEffect(() => element.current.showModal(), []);
+  useLayoutEffect(() => element.current.showModal(), []);
   const close = (value) => element.current.close(value);
   return html`
     <dialog ref=${element} aria-labelledby="confirm-title" aria-describedby="confirm-text" onClose=${() => answered(element.current.returnValue === "yes")}>
