@@ -93,11 +93,21 @@ class Emulator:
         return self._ask("GET", f"/api/events/{event_type}")
 
     def send(
-        self, event_type: str | None = None, *, body: bytes | None = None, manner: str = "", wait: bool = True
+        self,
+        event_type: str | None = None,
+        *,
+        body: bytes | None = None,
+        manner: str = "",
+        wait: bool = True,
+        **overlay: Mapping[str, Any],
     ) -> list[Delivery]:
-        """Let an event happen, or send a body as it is; what became of it, once that is certain."""
+        """Let an event happen, or send a body as it is; what became of it, once that is certain.
+
+        The event may be told more exactly by `properties`, by `became` (property: old and new value) and by
+        `fields` of its own, as `flowhook.samples.overlay` says.
+        """
         text = None if body is None else b64encode(body).decode()
-        wish = {"type": event_type, "body": text, "base64": body is not None, "manner": manner}
+        wish = {"type": event_type, "body": text, "base64": body is not None, "manner": manner, **overlay}
         return self._told(self._ask("POST", "/api/deliveries", wish), wait=wait)
 
     def send_all(self, *, manner: str = "", wait: bool = True) -> list[Delivery]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from flowhook import samples
 from flowhook.categories import classify
+from flowhook.samples.overlay import Overlay
 from flows_emulator import organization
 from flows_emulator.dispatch import Dispatcher
 from flows_emulator.faults import FAULTS
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 # How far a stream may be ahead of its deliveries; beyond that it waits.
 MAX_WAITING = 2_000
 PRUNE_EVERY = 500
+AS_IT_IS = Overlay()
 # Of a path or type that somebody made up, a list shows no more.
 MAX_SHOWN = 512
 
@@ -99,12 +101,15 @@ class Flows:
         """An event that could happen now. Raises KeyError for a type that the platform doesn't send."""
         return organization.propose(self._entities, event_type, self._random, self._now())
 
-    def happen(self, event_type: str, manner: str = "") -> list[int]:
-        """Let an event of this type happen, and deliver it. Raises KeyError; NotSent if nobody wants it."""
+    def happen(self, event_type: str, manner: str = "", overlay: Overlay = AS_IT_IS) -> list[int]:
+        """Let an event of this type happen, and deliver it.
+
+        Raises KeyError for no type, ValueError for an overlay that doesn't fit, NotSent if nobody wants it.
+        """
         self._require_receivers(event_type)
         if manner == "stale":
             return self._happen_backwards(event_type)
-        return self.send(_encode(self.propose(event_type)), manner)
+        return self.send(_encode(overlay.apply(self.propose(event_type))), manner)
 
     def send(self, body: bytes, manner: str = "") -> list[int]:
         """Deliver a body as it is, event or not; if it is one, it has happened. Raises NotSent."""

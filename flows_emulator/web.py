@@ -19,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 
 from flowhook import auth, samples
 from flowhook.categories import CATEGORIES, OPERATIONS, Pattern
+from flowhook.samples.overlay import Overlay
 from flows_emulator.faults import FAULTS
 from flows_emulator.flows import Flows, NotSent, Stream, Unknown
 from flows_emulator.guard import Guard
@@ -46,12 +47,22 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 
 class Wish(Model):
-    """What to send: an event of `type` that happens now, or `body` as it is, perhaps in base64."""
+    """What to send: an event of `type` that happens now, or `body` as it is, perhaps in base64.
+
+    `properties`, `became` and `fields` are laid over the event, as `flowhook.samples.overlay` says.
+    """
 
     type: str | None = None
     body: str | None = None
     base64: bool = False
     manner: str = ""
+    properties: dict[str, Any] = {}
+    became: dict[str, tuple[Any, Any]] = {}
+    fields: dict[str, Any] = {}
+
+    def overlay(self) -> Overlay:
+        """What is laid over the event."""
+        return Overlay(self.properties, self.became, self.fields)
 
 
 class AllWish(Model):
@@ -177,14 +188,22 @@ class Api:
         return _json({"deliveries": found, "total": store.total(selection), "counts": store.counts()})
 
     async def send(self, request: Request) -> Response:
-        """Send: type (an event that happens now) or body (as it is, a string), manner. Answers the ids."""
+        """Send: type (an event that happens now) or body (as it is, a string), manner. Answers the ids.
+
+        An event takes properties, became ({"status": ["open", "won"]}) and fields as well.
+        """
         wish = _read(Wish, await _object(request))
         _require_fault(wish.manner)
         if (wish.type is None) == (wish.body is None):
             raise ApiProblem(422, "Either type or body must be given.")
+        if wish.overlay() and (wish.type is None or wish.manner == "stale"):
+            raise ApiProblem(422, "properties, became and fields go with type, not with the manner stale.")
         if wish.body is not None:
             return _sent(self._flows.send(_bytes(wish.body, encoded=wish.base64), wish.manner))
-        return _sent(self._flows.happen(_type(wish.type or ""), wish.manner))
+        try:
+            return _sent(self._flows.happen(_type(wish.type or ""), wish.manner, wish.overlay()))
+        except ValueError as mistake:
+            raise ApiProblem(422, f"{mistake}.") from None
 
     async def send_all(self, request: Request) -> Response:
         """Send one event of every type that is ticked: manner. Answers the ids."""

@@ -19,10 +19,21 @@ COMMANDS = {
 }
 
 
+FIRST = """\
+flowhook receives the webhooks of Flows. To begin with, each in a terminal of its own:
+
+  python -m flowhook run          serve the receiver on this machine
+  python -m flowhook send --all   send it an event of each type
+  python -m flowhook emulate      send them as Flows does, from a page
+
+Every command: python -m flowhook --help"""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0 done, 1 not done, 2 called with wrong arguments."""
     parser = argparse.ArgumentParser(prog="python -m flowhook", description="The command line of flowhook.")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    parser.set_defaults(run=_show_first)
+    commands = parser.add_subparsers(metavar="COMMAND")
     for name, module in COMMANDS.items():
         summary, _, description = (module.__doc__ or "").partition("\n")
         command = commands.add_parser(
@@ -42,3 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return status
+
+
+def _show_first(_: argparse.Namespace) -> int:
+    print(FIRST)
+    return 0

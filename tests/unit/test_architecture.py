@@ -58,6 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pubsub.push": {"envelope", "errors", "trace"},
     "pubsub.subscriptions": {"categories", "routing"},
     "samples.__init__": {"categories"},
+    "samples.overlay": set(),
     "testing.__init__": {"events", "samples.__init__"},
 }
 # The same of the emulator, which the function never imports: first its own modules, then flowhook's.
@@ -75,9 +76,12 @@ EMULATOR_MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "dispatch": ({"faults", "retry", "sender", "store"}, set()),
     "flows": (
         {"dispatch", "faults", "feed", "integration", "organization", "retry", "sender", "store"},
-        {"categories", "samples"},
+        {"categories", "samples", "samples.overlay"},
     ),
-    "web": ({"faults", "flows", "guard", "integration", "store"}, {"auth", "categories", "samples"}),
+    "web": (
+        {"faults", "flows", "guard", "integration", "store"},
+        {"auth", "categories", "samples", "samples.overlay"},
+    ),
     "server": ({"flows", "retry", "store", "web"}, set()),
     "client": (set(), {"samples"}),
     "local": ({"client"}, {"cli"}),
