@@ -1,7 +1,8 @@
 """Serves an entry point of main.py, and serves it anew when a handler or `.env` changes.
 
 The socket is held here and passed on, so between two servers no connection is refused: whoever calls then
-waits a moment. New code is imported in a process of its own first; while that fails, the old code goes on serving.
+waits a moment. New code is imported in a process of its own first; while that fails, the old code goes on
+serving.
 """
 
 import hashlib
