@@ -269,7 +269,7 @@ check_tools() {
     if [[ -z $PROJECT ]]; then PROJECT=$(gcloud config get-value project 2>/dev/null) || PROJECT=''; fi
     [[ -n $PROJECT ]] || die "which project? --project P, or gcloud config set project P"
     PYTHON=${PYTHON:-.venv/bin/python}
-    if [[ $PYTHON == .venv/bin/python && ! -x $PYTHON ]]; then make --silent .venv/.installed >&2; fi
+    if [[ $PYTHON == .venv/bin/python && ! -x $PYTHON ]]; then make --silent .venv/.running >&2; fi
 }
 
 # Import what will be deployed, with the settings that it will have: a mistake stops here, not in production.

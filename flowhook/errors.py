@@ -18,6 +18,10 @@ class Reject(FlowhookError):  # noqa: N818 - an instruction that a handler gives
     """Raised by a handler for an event that it will never be able to handle: it is not retried."""
 
 
+class HandlerStuck(FlowhookError):  # noqa: N818 - says what is the matter with it
+    """A handler that isn't called, because too many calls of handlers run on after their time."""
+
+
 class Problem(FlowhookError):  # noqa: N818 - the RFC's word
     """A delivery that is not answered 2xx. RFC 9457 calls the answer a problem and names its members.
 
@@ -29,6 +33,8 @@ class Problem(FlowhookError):  # noqa: N818 - the RFC's word
     slug: ClassVar[str]
     title: ClassVar[str]
     headers: ClassVar[Mapping[str, str]] = {}
+    # Whether it is answered before the request is authentic: anybody can cause as many as they like.
+    unproven = False
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -55,6 +61,7 @@ class MethodNotAllowed(Problem):
     status = 405
     slug = "method-not-allowed"
     title = "Only POST is answered here"
+    unproven = True
     headers: ClassVar[Mapping[str, str]] = {"Allow": "POST"}
 
 
@@ -64,6 +71,7 @@ class BodyTooLarge(Problem):
     status = 413
     slug = "body-too-large"
     title = "The body is too large"
+    unproven = True
 
 
 class Incomplete(Problem):
@@ -72,6 +80,21 @@ class Incomplete(Problem):
     status = 400
     slug = "incomplete-body"
     title = "The body did not arrive whole"
+    unproven = True
+
+
+class NoSecret(Problem):
+    """No secret can be trusted at present: whoever deploys must act, and the sender must deliver again."""
+
+    status = 503
+    slug = "no-secret"
+    title = "No secret can be trusted at present"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "5"}
+    unproven = True
+
+    def __init__(self) -> None:
+        super().__init__("The secret can't be read now, so nothing can be found authentic.")
+        self.remark = "See the lines about the secret file (WEBHOOK_SECRET_FILE)."
 
 
 class AuthenticationFailed(Problem):
@@ -84,6 +107,7 @@ class AuthenticationFailed(Problem):
     slug = "unauthentic"
     title = "The request is not authentic"
     headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": 'Bearer realm="flowhook"'}
+    unproven = True
 
     def __init__(self, tried: Sequence[str] = ()) -> None:
         super().__init__("The request does not prove that it comes from a sender who is accepted here.")
@@ -136,6 +160,15 @@ class NotAPush(Refused):
     status = 400
     slug = "not-a-push"
     title = "The body is not a Pub/Sub push delivery"
+
+
+class Overloaded(Problem):
+    """Other bodies take the memory that there is: the sender must deliver again."""
+
+    status = 503
+    slug = "overloaded"
+    title = "There is no room for the event"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "5"}
 
 
 class UnknownHandler(Problem):

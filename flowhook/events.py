@@ -19,9 +19,9 @@ What is JSON (RFC 8259) and what is made of it:
 import codecs
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -37,35 +37,15 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema, from_json
 
-from flowhook.categories import classify
+from flowhook.categories import classify, model_name
 from flowhook.errors import NotAnEvent, NotJson
+from flowhook.timestamps import read_timestamp
 
 T = TypeVar("T")
 
-# A lone surrogate, and what must not be taken for one: an escaped backslash before a `u`, and a pair.
-SURROGATE = re.compile(
-    rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
-)
-
-
-def read_timestamp(value: object) -> datetime:
-    """An ISO 8601 string as an aware datetime; without an offset it is UTC, as the platform's are."""
-    if not isinstance(value, str):
-        raise PydanticCustomError("timestamp_type", "Input should be an ISO 8601 string")
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        raise PydanticCustomError("timestamp", "Input should be an ISO 8601 timestamp") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def rfc3339(moment: datetime) -> str:
-    """The moment as the platform writes it; empty for an offset that RFC 3339 has no form for."""
-    offset = moment.utcoffset()
-    if offset is None or offset.total_seconds() % 60:
-        return ""
-    precision = "microseconds" if moment.microsecond % 1000 else "milliseconds"
-    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
+# The two halves of a surrogate pair, and either of them without the other.
+HIGH, LOW = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+LONE_SURROGATE = re.compile(rb"%b(?!%b)|(?<!%b)%b" % (HIGH, LOW, HIGH, LOW))
 
 
 Timestamp = Annotated[datetime, BeforeValidator(read_timestamp)]
@@ -216,16 +196,27 @@ class Event(Model):
         return state.properties if state else {}
 
     def changes(self) -> dict[str, Change]:
-        """Each changed field with its old and new value.
+        """Each property that changed, with its old and its new value; equal values are no change.
 
-        `updateMask` says which where it names any, else the two states are compared.
+        Where `updateMask` names properties, only those are compared. The guide gives no form for its paths:
+        `status`, `properties.status` and a path into the property (`status.name`) all name `status`, and
+        `properties` names every one. Where it names none, or there is no mask, every property is compared.
         """
         old, new = _properties(self.data.old_value), _properties(self.data.value)
-        if self.data.update_mask:
-            return {path: Change(_at(old, path), _at(new, path)) for path in self.data.update_mask}
-        names = [*new, *(name for name in old if name not in new)]
-        pairs = {name: Change(old.get(name), new.get(name)) for name in names}
+        # In a dictionary, for its keys have an order.
+        names = dict.fromkeys((*new, *old))
+        masked = _masked(self.data.update_mask or (), names)
+        pairs = {name: Change(old.get(name), new.get(name)) for name in masked or names}
         return {name: change for name, change in pairs.items() if change.old != change.new}
+
+    def changed(self, name: str) -> bool:
+        """Whether this property changed, by the rule of `changes`."""
+        return name in self.changes()
+
+    def became(self, name: str, value: object) -> bool:
+        """Whether this property changed, by the rule of `changes`, and is now `value`."""
+        change = self.changes().get(name)
+        return change is not None and change.new == value
 
     def __repr__(self) -> str:
         """Short, so that a handler that logs an event does not log what is in it."""
@@ -247,10 +238,19 @@ class CommentEvent(Event):
         return state.properties if state else CommentProperties()
 
 
+# By the names that `categories` calls them.
+MODELS: Mapping[str, type[Event]] = {model.__name__: model for model in (Event, CommentEvent)}
+
+
+def model_of(category: str) -> type[Event]:
+    """The class of the events of a category."""
+    return MODELS[model_name(category)]
+
+
 def parse(body: bytes, *, delivery_attempt: int = 1, traceparent: str | None = None) -> Event:
     """The event in `body`, delivered so. Raises NotJson or NotAnEvent, neither of which quotes the body."""
     document = _read_json(body)
-    model = CommentEvent if _category(document) == "packet_comments" else Event
+    model = model_of(_category(document))
     try:
         event = model.model_validate(document)
     except ValidationError as error:
@@ -267,11 +267,23 @@ def _read_json(body: bytes) -> object:
     except ValueError as error:
         reason = str(error)
     # Rare, so it costs nothing until a body is refused: see the module's note on lone surrogates.
-    mended = SURROGATE.sub(lambda found: rb"\ufffd" if found["lone"] else found[0], text)
+    mended = mend(text)
     if mended != text:
         with suppress(ValueError):
             return _decode(mended)
     raise NotJson(f"The body is not JSON: {reason}.")
+
+
+def mend(text: bytes) -> bytes:
+    """JSON text with U+FFFD in place of each lone surrogate; what holds a NUL, which JSON never does, as is.
+
+    An escaped backslash before a `u` begins no surrogate, so NULs stand for those meanwhile.
+    """
+    if b"\0" in text:
+        return text
+    # No call of Python's for each match: there may be millions.
+    unescaped = text.replace(rb"\\", b"\0\0")
+    return LONE_SURROGATE.sub(rb"\\ufffd", unescaped).replace(b"\0\0", rb"\\")
 
 
 def _decode(text: bytes) -> object:
@@ -307,11 +319,14 @@ def _properties(state: State | None) -> Mapping[str, Any]:
     return state.properties if state else {}
 
 
-def _at(properties: Mapping[str, Any], path: str) -> Any:
-    """The value at `path`: a property's name, or dotted into one, `properties.` before it or not."""
-    found: Any = properties
-    if path in properties:
-        return properties[path]
-    for part in path.removeprefix("properties.").split("."):
-        found = found.get(part) if isinstance(found, Mapping) else None
-    return found
+def _masked(mask: Sequence[str], names: Collection[str]) -> Collection[str]:
+    """Those of `names`, the properties that there are, that a mask leads to; none where it leads to none."""
+    if "properties" in mask:
+        return names
+    return dict.fromkeys(name for path in mask if (name := _named(path, names)) is not None)
+
+
+def _named(path: str, names: Collection[str]) -> str | None:
+    """The property that a path leads to: itself, or the top one of those that it goes through."""
+    inner = path.removeprefix("properties.")
+    return next((name for name in (path, inner, inner.partition(".")[0]) if name in names), None)

@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TextIO
@@ -20,12 +20,16 @@ from typing import Any, TextIO
 from pydantic_core import to_json
 
 from flowhook import trace
+from flowhook.quota import Quota
 
 # What a caller sent and we note may be megabytes long; a log entry may not (256 KiB).
 MAX_NOTED = 256
 MAX_LIST = 50
 MAX_MESSAGE = 2_000
 MAX_STACK = 20_000
+# The server's loggers. It gives them handlers of its own after `configure`, so that only a filter lasts.
+SERVER = ("gunicorn.error", "uvicorn.error")
+FRAMEWORK = "functions_framework"
 
 _deliveries = logging.getLogger("flowhook")
 _noted: ContextVar[dict[str, Any] | None] = ContextVar("noted", default=None)
@@ -39,10 +43,14 @@ def configure(level: str, project: str, stream: TextIO | None = None) -> None:
         handler = logging.StreamHandler(out)
         handler.setFormatter(TextFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.root.addFilter(_is_within_quota)
+    for name in SERVER:
+        logging.getLogger(name).addFilter(_write_as_ours)
 
 
 def begin(headers: Mapping[bytes, bytes]) -> None:
     """A delivery begins: forget what was noted and take its trace from the headers."""
+    _server_lines.settle()
     _noted.set(trace.fields(headers))
 
 
@@ -52,11 +60,6 @@ def note(**fields: Any) -> None:
     if noted is not None:
         for name, value in fields.items():
             noted[name] = _short(value)
-
-
-def noted(name: str) -> Any:
-    """What was noted as `name`, else None."""
-    return (_noted.get() or {}).get(name)
 
 
 def write(level: int, message: str, error: BaseException | None = None, **fields: Any) -> None:
@@ -69,6 +72,17 @@ def write(level: int, message: str, error: BaseException | None = None, **fields
             lines.write(level, message)
     else:
         _deliveries.log(level, message, exc_info=error)
+
+
+def write_apart(logger: logging.Logger, message: str, **fields: Any) -> None:
+    """A warning that belongs to no delivery, though it may be written while one is under way."""
+
+    def warn() -> None:
+        _noted.set({})
+        note(**fields)
+        logger.warning(message)
+
+    Context().run(warn)
 
 
 class JsonLines(logging.StreamHandler[TextIO]):
@@ -167,6 +181,27 @@ def _encode(entry: Mapping[str, Any]) -> str:
         # Half an emoji, as a handler may cut one.
         return json.dumps(entry, default=str)
     return text.decode() if text.isascii() else json.dumps(entry, default=str)
+
+
+def _write_as_ours(record: logging.LogRecord) -> bool:
+    """Write a record of the server as every other one, and keep it from the server's own handlers."""
+    if record.levelno >= logging.root.level and _server_lines.admits(record.name):
+        logging.root.handle(record)
+    return False
+
+
+def _is_within_quota(record: logging.LogRecord) -> bool:
+    """Whether to write what is logged without a logger's name, as the framework does where sending fails."""
+    return FRAMEWORK not in record.pathname or _server_lines.admits(FRAMEWORK)
+
+
+def _log_left_out(counts: Mapping[str, int]) -> None:
+    message = f"{sum(counts.values())} more lines of the server are left out"
+    write_apart(logging.getLogger(__name__), message, left_out=dict(counts))
+
+
+# One for the process, as the loggers are.
+_server_lines = Quota(_log_left_out)
 
 
 def _short(value: Any) -> Any:

@@ -41,6 +41,10 @@ class NotSent(Exception):  # noqa: N818 - it says what did not happen
     """Nothing was sent; says why and what to do."""
 
 
+class SecretNeeded(Exception):  # noqa: N818 - it says what is missing
+    """The stored secret is not used for these settings; says why."""
+
+
 @dataclass(frozen=True)
 class Stream:
     """Events that happen by themselves: `count` in all (None: no end) at `rate` a second."""
@@ -88,7 +92,12 @@ class Flows:
         return self._keep(Integration.new(settings))
 
     def change(self, integration: Integration, settings: Settings) -> Integration:
-        """Save an integration again."""
+        """Save an integration again. Raises SecretNeeded where that would give its stored secret away."""
+        if integration.needs_secret(settings):
+            raise SecretNeeded(
+                "enter it again: the stored one goes to the same scheme, host and port alone, "
+                "and no more openly than before"
+            )
         return self._keep(integration.changed(settings))
 
     def remove(self, integration: Integration) -> Integration:

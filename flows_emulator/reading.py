@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowhook import samples
-from flowhook.categories import CATEGORIES, COLLECTIONS, OPERATIONS, Pattern
+from flowhook.categories import CATEGORIES, OPERATIONS, TABLE, Pattern
 
 MAX_DEPTH = 40
 # What every event has, and no integration.
@@ -22,7 +22,7 @@ _SPELLINGS = {
     **{category: category for category in CATEGORIES},
     **{category.removesuffix("s"): category for category in CATEGORIES if category != "entities"},
     "entity": "entities",
-    **{name.lower(): category for name, below, category in COLLECTIONS if below is None},
+    **{row.collection.lower(): row.name for row in TABLE if row.parent is None},
     "pipelinespacketscomments": "packet_comments",
     "comments": "packet_comments",
 }

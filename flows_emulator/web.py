@@ -17,13 +17,14 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from flowhook import auth, samples
-from flowhook.categories import CATEGORIES, OPERATIONS, Pattern
+from flowhook import samples
+from flowhook.categories import CATEGORIES, OPERATIONS, TABLE, Pattern
 from flowhook.samples.overlay import Overlay
+from flowhook.schemes import SCHEMES
 from flows_emulator.faults import FAULTS
-from flows_emulator.flows import Flows, NotSent, Stream, Unknown
+from flows_emulator.flows import Flows, NotSent, SecretNeeded, Stream, Unknown
 from flows_emulator.guard import Guard
-from flows_emulator.integration import LABELS, PROVIDER, Integration, Model, Settings
+from flows_emulator.integration import PROVIDER, Integration, Model, Settings
 from flows_emulator.store import Selection
 
 MAX_BYTES = 32 * 1024 * 1024
@@ -106,9 +107,9 @@ class Api:
             ("POST", "/api/deliveries", self.send),
             ("POST", "/api/deliveries/all", self.send_all),
             ("DELETE", "/api/deliveries", self.clear),
-            ("GET", "/api/deliveries/{delivery:int}", self.delivery),
-            ("GET", "/api/deliveries/{delivery:int}/body", self.body),
-            ("POST", "/api/deliveries/{delivery:int}/again", self.again),
+            ("GET", "/api/deliveries/{delivery}", self.delivery),
+            ("GET", "/api/deliveries/{delivery}/body", self.body),
+            ("POST", "/api/deliveries/{delivery}/again", self.again),
             ("PUT", "/api/streams/{name}", self.stream),
             ("DELETE", "/api/streams/{name}", self.stop_stream),
         )
@@ -128,9 +129,10 @@ class Api:
             {
                 "provider": PROVIDER,
                 "categories": CATEGORIES,
-                "labels": {category: LABELS[category] for category in CATEGORIES},
+                "labels": {category.name: category.label for category in TABLE},
                 "operations": OPERATIONS,
-                "auth": [*auth.NAMELESS, *(f"{kind}:NAME" for kind in auth.NAMED)],
+                "auth": [scheme.spelling() for scheme in SCHEMES.values()],
+                "authSummaries": {scheme.spelling(): scheme.summary for scheme in SCHEMES.values()},
                 "manners": [asdict(fault) for fault in FAULTS.values()],
                 "integrations": [integration.document() for integration in store.integrations()],
                 "deliveries": store.summaries(PAGE),
@@ -149,7 +151,7 @@ class Api:
     async def preview(self, request: Request) -> Response:
         """The Form RAW Response of settings that are not saved; `id` is the integration's, if it has one."""
         told = await _object(request)
-        known = self._flows.store.integration(str(told.pop("id", "")))
+        known = self._find(str(told.pop("id", "")))
         settings = _read(Settings, told)
         shown = known.changed(settings) if known else Integration.new(settings).named("not-saved-yet")
         return _json(shown.raw_response())
@@ -159,9 +161,14 @@ class Api:
         return _json(self._flows.add(_read(Settings, await _object(request))).document(), 201)
 
     async def change(self, request: Request) -> Response:
-        """Save an integration again; without a secret it keeps the one that it has."""
+        """Save an integration again; it keeps its secret, unless that would go elsewhere or more openly."""
         known = self._integration(request)
-        return _json(self._flows.change(known, _read(Settings, await _object(request))).document())
+        settings = _read(Settings, await _object(request))
+        try:
+            return _json(self._flows.change(known, settings).document())
+        except SecretNeeded as reason:
+            detail = str(reason)
+        raise ApiProblem(422, f"secret: {detail}", [{"pointer": "/secret", "detail": detail}])
 
     async def remove(self, request: Request) -> Response:
         """Remove an integration, softly: saved again, it is back."""
@@ -218,7 +225,7 @@ class Api:
 
     async def delivery(self, request: Request) -> Response:
         """A delivery with all its attempts, and its body as text."""
-        identifier = request.path_params["delivery"]
+        identifier = _delivery(request)
         summary, body = self._flows.store.summary(identifier), self._flows.store.body(identifier)
         if summary is None or body is None:
             raise Unknown(f"There is no delivery {identifier}: it was never made, or is forgotten")
@@ -227,7 +234,7 @@ class Api:
 
     async def body(self, request: Request) -> Response:
         """The body of a delivery, to the byte."""
-        identifier = request.path_params["delivery"]
+        identifier = _delivery(request)
         found = self._flows.store.body(identifier)
         if found is None:
             raise Unknown(f"There is no delivery {identifier}: it was never made, or is forgotten")
@@ -235,7 +242,7 @@ class Api:
 
     async def again(self, request: Request) -> Response:
         """Send the body of a delivery again. Answers the ids."""
-        return _sent(self._flows.again(request.path_params["delivery"]))
+        return _sent(self._flows.again(_delivery(request)))
 
     async def stream(self, request: Request) -> Response:
         """Let events happen by themselves: count, rate (events a second), types."""
@@ -254,10 +261,14 @@ class Api:
 
     def _integration(self, request: Request) -> Integration:
         identifier = request.path_params["integration"]
-        found = self._flows.store.integration(identifier)
+        found = self._find(identifier)
         if found is None:
             raise Unknown(f"There is no integration {identifier[:40]!r}")
         return found
+
+    def _find(self, identifier: str) -> Integration | None:
+        # No other is given, and SQLite takes no lone surrogate.
+        return self._flows.store.integration(identifier) if identifier.isascii() else None
 
     async def _events(self) -> AsyncIterator[str]:
         async for changes in self._flows.feed.watch():
@@ -379,9 +390,22 @@ def _statuses(text: str | None) -> tuple[int, int] | None:
 
 def _number(request: Request, name: str) -> int | None:
     text = request.query_params.get(name, "")
-    if text and not (text.isascii() and text.isdigit() and len(text) < 18):
+    if text and not _is_number(text):
         raise ApiProblem(422, f"{name} must be a number.")
     return int(text) if text else None
+
+
+def _delivery(request: Request) -> int:
+    """The id in the path. Raises Unknown for what can't be one."""
+    text: str = request.path_params["delivery"]
+    if not _is_number(text):
+        raise Unknown(f"There is no delivery {text[:40]!r}: deliveries have numbers")
+    return int(text)
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is one that SQLite can hold: 64 bits."""
+    return text.isascii() and text.isdigit() and len(text) < 19
 
 
 def _sent(identifiers: list[int]) -> Response:

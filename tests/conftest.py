@@ -1,3 +1,4 @@
+import contextlib
 import logging
 import os
 import signal
@@ -7,12 +8,13 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from flowhook import logs
-from flowhook.cli.pubsub_emulator import Emulator
-from flowhook.testing import flows  # noqa: F401 - a fixture
+from flowhook.cli.pubsub_emulator import Emulator as PubSubEmulator
+from flowhook.testing import flows as users_flows  # noqa: F401 - a fixture
+from flows_emulator.client import Emulator
 from tests.gcloud import story
 from tests.support import broker, tally
 from tests.support.clock import Clock
-from tests.support.receiver import ROOT, Receiver, project, receiver
+from tests.support.receiver import Receiver, receiver, usual_project
 
 # A slow machine is no defect; how many examples is a matter of time alone.
 for name, examples in (("quick", 60), ("long", 3_000)):
@@ -28,7 +30,7 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(scope="session")
-def emulator() -> Iterator[Emulator]:
+def emulator() -> Iterator[PubSubEmulator]:
     """The Pub/Sub emulator, shared: a test makes topics of its own in it and doesn't stop it."""
     with broker.started() as started:
         yield started
@@ -64,8 +66,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
-    """The receiver with its default settings and the handlers that are shipped, without those you add."""
-    tmp_path = tmp_path_factory.mktemp("receiver")
-    shipped = {name: (ROOT / "handlers" / f"{name}.py").read_text() for name in ("log_events", "notify_chat")}
-    with receiver(tmp_path, project(tmp_path, **shipped)) as started:
+    """The receiver with its default settings and the handlers of the tests."""
+    with receiver(tmp_path_factory.mktemp("receiver")) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def flows(request: pytest.FixtureRequest) -> Emulator:
+    """The fixture that users' tests have, in the project with the handlers of the tests."""
+    with contextlib.chdir(usual_project()):
+        started: Emulator = request.getfixturevalue("users_flows")
+    return started

@@ -26,12 +26,12 @@ from rich.table import Table
 from rich.text import Text
 
 from flowhook import canary
-from flowhook.auth import Form, sign
 from flowhook.cli import send
 from flowhook.cli.arguments import LOOPBACK, require_url
 from flowhook.cli.errors import CommandError
 from flowhook.cli.output import console
 from flowhook.cli.tap import Tap, tapped
+from flowhook.schemes import Scheme
 
 # Seconds for an answer, a cold start included; and for a message to arrive, retries of a push included.
 ANSWER_TIMEOUT = 60.0
@@ -75,9 +75,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Send, look, print a table, and return 0 if all is well."""
     if bool(arguments.project) != bool(arguments.topic or arguments.rejected_topic):
         raise CommandError("--project goes with --topic or --rejected-topic")
-    form = send.form_of(arguments.auth)
+    scheme = send.scheme_of(arguments.auth)
     secret = send.secret_of(arguments.secret_file, arguments.url)
-    with Receiver(arguments.url, form, secret) as receiver:
+    with Receiver(arguments.url, scheme, secret) as receiver:
         checks = [*_found(arguments.found), *_examine(arguments, receiver)]
     _report(checks, arguments.url)
     return 0 if all(check.ok for check in checks) else 1
@@ -86,9 +86,9 @@ def run(arguments: argparse.Namespace) -> int:
 class Receiver:
     """A receiver somewhere, and how to sign for it."""
 
-    def __init__(self, url: str, form: Form, secret: bytes) -> None:
+    def __init__(self, url: str, scheme: Scheme, secret: bytes) -> None:
         self._url = url
-        self._form = form
+        self._scheme = scheme
         self._secret = secret
         self._client = httpx2.Client(timeout=ANSWER_TIMEOUT)
 
@@ -103,7 +103,7 @@ class Receiver:
         chosen = self._secret if secret is None else secret
         headers, url = {b"content-type": b"application/json"}, self._url
         if chosen:
-            proof = sign(self._form, chosen, body)
+            proof = self._scheme.sign(chosen, body)
             headers, url = {**headers, **proof.headers}, send.with_query(url, proof)
         try:
             return self._client.post(url, content=body, headers=headers)

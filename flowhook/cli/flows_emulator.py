@@ -158,7 +158,7 @@ def _connect(arguments: argparse.Namespace) -> int:
         arguments.url, secret, auth=arguments.auth, events=events, paused=arguments.paused
     )
     does = "is paused, and would send" if arguments.paused else "sends"
-    print(f"{kept['id']} {does} {len(kept['events'])} of 24 event types to {kept['url']}")
+    print(f"{kept['id']} {does} {len(kept['events'])} of {len(samples.TYPES)} event types to {kept['url']}")
     return 0
 
 

@@ -9,11 +9,11 @@ import inspect
 
 from rich.table import Table
 
-from flowhook import routing, samples
+from flowhook import discovery, samples
 from flowhook.cli.errors import CommandError
 from flowhook.cli.output import console
 from flowhook.errors import StartError
-from flowhook.routing import Handler
+from flowhook.handler import Handler
 
 
 def add_arguments(_parser: argparse.ArgumentParser) -> None:
@@ -38,7 +38,7 @@ def run(_arguments: argparse.Namespace) -> int:
 def load() -> tuple[Handler, ...]:
     """The handlers of the project in this folder. Raises CommandError if there is none or one is broken."""
     try:
-        return routing.discover(importlib.import_module("handlers"))
+        return discovery.discover(importlib.import_module("handlers"))
     except ModuleNotFoundError:
         raise CommandError("there is no handlers/ here: change to the folder of flowhook") from None
     except StartError as error:

@@ -32,7 +32,7 @@ RETRY = {"minimumBackoff": "1s", "maximumBackoff": "10s"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     serve.add_arguments(parser)
-    parser.add_argument("--topic", default=TOPIC, help="may contain {category}; default: %(default)s")
+    parser.add_argument("--topic", default=TOPIC.default, help="may contain {category}; default: %(default)s")
 
 
 def run(arguments: argparse.Namespace) -> int:

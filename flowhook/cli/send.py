@@ -1,6 +1,6 @@
 """Send sample events, or events of yours, to a receiver.
 
-  send --all                      one event of each of the 24 types
+  send --all                      one event of each type
   send packets.updated users.*    some types
   send --file event.json          a file, to the byte
   send packets.created --set status=won --set 'tags=["a"]' --event entityId=pk-1
@@ -29,14 +29,14 @@ from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 from rich.text import Text
 
-from flowhook import samples
-from flowhook.auth import Form, Proof, sign
+from flowhook import samples, schemes
 from flowhook.cli import overlays
 from flowhook.cli import run as serve
 from flowhook.cli.arguments import LOOPBACK, positive, require_url
 from flowhook.cli.errors import CommandError
 from flowhook.cli.output import console
 from flowhook.samples.overlay import Overlay
+from flowhook.schemes import Proof, Scheme
 from flowhook.secret import read_secrets
 
 # More answers than this are summed up, not listed.
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "types", nargs="*", metavar="TYPE", help="event types, e.g. packets.updated or users.*"
     )
-    parser.add_argument("--all", action="store_true", help="all 24 event types")
+    parser.add_argument("--all", action="store_true", help=f"all {len(samples.TYPES)} event types")
     parser.add_argument(
         "--file", action="append", default=[], type=Path, help="a body from a file; repeatable"
     )
@@ -89,11 +89,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Send, print a table, and return 0 if all were accepted."""
     letters = _letters(arguments)
-    form = form_of(arguments.auth)
+    scheme = scheme_of(arguments.auth)
     secret = secret_of(arguments.secret_file, arguments.url)
     count = arguments.count or len(letters)
     answers = asyncio.run(
-        _send_all(arguments, form, secret, itertools.islice(itertools.cycle(letters), count), count)
+        _send_all(arguments, scheme, secret, itertools.islice(itertools.cycle(letters), count), count)
     )
     _report(answers)
     return 0 if all(200 <= answer.status < 300 for answer in answers) else 1
@@ -140,15 +140,15 @@ def _from_file(path: Path) -> Letter:
     return Letter(path.name, lambda: body)
 
 
-def form_of(text: str) -> Form:
+def scheme_of(text: str) -> Scheme:
     """The value of --auth. Raises CommandError for what is no way to sign."""
     try:
-        form = Form.parse(text)
+        scheme = schemes.parse(text)
     except ValueError as error:
         raise CommandError(f"--auth: {error}") from None
-    if form.kind == "auto":
+    if scheme is None:
         raise CommandError("--auth: auto is a way to check, not to sign; name one, e.g. bearer")
-    return form
+    return scheme
 
 
 def secret_of(path: Path | None, url: str) -> bytes:
@@ -170,7 +170,7 @@ def secret_of(path: Path | None, url: str) -> bytes:
 
 
 async def _send_all(
-    arguments: argparse.Namespace, form: Form, secret: bytes, letters: Iterator[Letter], count: int
+    arguments: argparse.Namespace, scheme: Scheme, secret: bytes, letters: Iterator[Letter], count: int
 ) -> list[Answer]:
     """Send from a few workers that share one line, each letter no sooner than the rate allows."""
     answers: list[Answer] = []
@@ -190,7 +190,7 @@ async def _send_all(
             for turn, letter in turns:
                 if arguments.rate:
                     await asyncio.sleep(max(0.0, started + turn / arguments.rate - time.monotonic()))
-                answers.append(await _send(client, arguments.url, form, secret, letter))
+                answers.append(await _send(client, arguments.url, scheme, secret, letter))
                 progress.advance(bar)
 
         with progress:
@@ -198,9 +198,11 @@ async def _send_all(
     return answers
 
 
-async def _send(client: httpx2.AsyncClient, url: str, form: Form, secret: bytes, letter: Letter) -> Answer:
+async def _send(
+    client: httpx2.AsyncClient, url: str, scheme: Scheme, secret: bytes, letter: Letter
+) -> Answer:
     body = letter.body()
-    proof = sign(form, secret, body)
+    proof = scheme.sign(secret, body)
     headers = {b"content-type": b"application/json", **proof.headers}
     signed_url = with_query(url, proof)
     started = time.perf_counter()

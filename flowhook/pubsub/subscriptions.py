@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from flowhook.categories import CATEGORIES, OPERATIONS, OTHER, Pattern
-from flowhook.routing import Handler
+from flowhook.handler import Handler
 
 # https://cloud.google.com/pubsub/quotas and /docs/pubsub-basics#resource_names
 MAX_FILTER = 256

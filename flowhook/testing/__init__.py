@@ -1,7 +1,7 @@
 """For the tests of handlers: valid events of any type, and the platform itself, emulated."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -33,9 +33,10 @@ def make_event(event_type: str, *, properties: Mapping[str, Any] | None = None, 
     """A valid event such as the platform sends, changed where the caller says so.
 
     `properties` are laid over those of the entity as it is (as it last was, where it has been deleted), by
-    the platform's names. `overrides` are laid over the event, by the platform's names or by Python's;
-    mappings are merged, everything else replaced: `make_event("packets.updated", entity_id="p1",
-    data={"updateMask": ["status"]})`. A datetime becomes ISO 8601.
+    the platform's names; a mask names them too, unless `overrides` give one. `overrides` are laid over the
+    event, by the platform's names or by Python's; mappings are merged, everything else replaced:
+    `make_event("packets.updated", entity_id="p1", data={"updateMask": ["status"]})`. A datetime becomes ISO
+    8601.
 
     Raises KeyError for a type that the platform doesn't send, NotAnEvent if what comes out is no event.
     """
@@ -43,6 +44,8 @@ def make_event(event_type: str, *, properties: Mapping[str, Any] | None = None, 
     if properties is not None:
         current = document["data"].get("value") or document["data"].get("oldValue")
         current["properties"] = {**current["properties"], **properties}
+        if not {"updateMask", "update_mask"} & {*overrides.get("data", ())}:
+            document["data"]["updateMask"] = _with(document["data"]["updateMask"], properties)
     return events.parse(json.dumps(document, default=_encode).encode())
 
 
@@ -58,6 +61,10 @@ def flows(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Emulator"]:
 
     with local.flows(tmp_path_factory.mktemp("flows")) as started:
         yield started
+
+
+def _with(mask: list[str] | None, names: Iterable[str]) -> list[str] | None:
+    return mask and [*dict.fromkeys((*mask, *names))]
 
 
 def _merge(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

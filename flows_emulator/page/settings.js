@@ -5,16 +5,6 @@ import { visible } from "./text.js";
 
 const PAUSE = 150;
 const SECRET_BYTES = 24;
-const AUTH = {
-  bearer: "Authorization: Bearer SECRET",
-  basic: "Authorization: Basic, as the password",
-  "header:NAME": "a header that holds the secret",
-  "hmac-sha256:NAME": "a header with the HMAC-SHA256 of the body",
-  "hmac-sha1:NAME": "a header with the HMAC-SHA1 of the body",
-  "hmac-sha512:NAME": "a header with the HMAC-SHA512 of the body",
-  "standard-webhooks": "the headers of Standard Webhooks",
-  "query:NAME": "a query parameter",
-};
 const NEW = { provider: "", url: "", secret: "", auth: "bearer", status: "active", events: [] };
 
 const blank = (integration) =>
@@ -188,7 +178,7 @@ function Form({ known, integration, say, form, dirty, write, close }) {
           error=${errors.secret}
           change=${(secret) => change({ secret })}
         />
-        <${Auth} id=${`auth-${id}`} forms=${known.auth} value=${form.auth} error=${errors.auth} change=${(auth) => change({ auth })} />
+        <${Auth} id=${`auth-${id}`} forms=${known.auth} summaries=${known.authSummaries} value=${form.auth} error=${errors.auth} change=${(auth) => change({ auth })} />
         <label class="check">
           <input
             type="checkbox"
@@ -262,7 +252,7 @@ function Secret({ id, value, kept, error, change }) {
   `;
 }
 
-function Auth({ id, forms, value, error, change }) {
+function Auth({ id, forms, summaries, value, error, change }) {
   const [kind, name = ""] = value.split(/:(.*)/s);
   const selected = forms.find((form) => form === kind || form === `${kind}:NAME`) ?? forms[0];
   const named = selected.endsWith(":NAME");
@@ -276,7 +266,7 @@ function Auth({ id, forms, value, error, change }) {
       <label for=${id}>How the secret travels</label>
       <div class="row tight">
         <select id=${id} name="auth" class="grow" value=${selected} onChange=${(event) => pick(event.target.value)}>
-          ${forms.map((form) => html`<option key=${form} value=${form}>${form} – ${AUTH[form] ?? ""}</option>`)}
+          ${forms.map((form) => html`<option key=${form} value=${form}>${form} – ${summaries[form]}</option>`)}
         </select>
         ${named &&
         html`<input

@@ -26,6 +26,7 @@ from tests.support.receiver import (
     project,
     receiver,
     until,
+    usual_project,
 )
 
 
@@ -147,8 +148,8 @@ def test_every_command_has_help(command: list[str]) -> None:
 def test_handlers_lists_who_handles_what() -> None:
     done = flowhook("handlers", WEBHOOK_SECRET="")
     assert done.returncode == 0
-    assert re.search(r"log_events\.log_event +\* +in a thread", done.stdout)
-    assert re.search(r"notify_chat\.notify_chat +packet_comments\.created", done.stdout)
+    assert re.search(r"recorder\.record +\* +in a thread", done.stdout)
+    assert re.search(r"my_handler\.greet +packet_comments\.created", done.stdout)
 
 
 def test_handlers_names_what_nobody_handles_and_fails_for_a_broken_one(tmp_path: Path) -> None:
@@ -185,7 +186,7 @@ def test_run_prints_a_curl_line_that_works_as_pasted(tmp_path: Path) -> None:
     with output.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "flowhook", "run"],
-            cwd=ROOT,
+            cwd=usual_project(),
             env=environment(PORT=str(port), WEBHOOK_SECRET_FILE="/nowhere"),
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -199,7 +200,7 @@ def test_run_prints_a_curl_line_that_works_as_pasted(tmp_path: Path) -> None:
         )
         answer = json.loads(pasted.stdout)
         assert answer["outcome"] == "handled"
-        assert "notify_chat.notify_chat" in answer["handlers"]
+        assert "my_handler.greet" in answer["handlers"]
         assert f"http://127.0.0.1:{port}" in said
         assert "flowhook-development-secret" in said
         told = "packet_comments.created pipelinesPackets/pk-7f3a/comments/cm-91c2: handled"
@@ -226,7 +227,7 @@ def test_pubsub_wires_everything_together_and_stops_all_of_it(tmp_path: Path) ->
     with output.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "flowhook", "pubsub", "--port", str(port)],
-            cwd=project(tmp_path, log_events=(ROOT / "handlers" / "log_events.py").read_text()),
+            cwd=project(tmp_path, mine="from flowhook import on\n@on('*')\ndef f(event): ..."),
             env=environment(WEBHOOK_SECRET=""),
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -236,7 +237,7 @@ def test_pubsub_wires_everything_together_and_stops_all_of_it(tmp_path: Path) ->
         until(lambda: "--data-binary" in output.read_text() or process.poll() is not None)
         sent = flowhook("send", "--all", "--url", f"http://127.0.0.1:{port}", WEBHOOK_SECRET="")
         assert sent.returncode == 0
-        until(lambda: output.read_text().count(": handled by log_events.log_event") == 24)
+        until(lambda: output.read_text().count(": handled by mine.f") == 24)
         assert output.read_text().count(": published as message ") == 24
         family = descendants(process.pid)
         assert len(family) >= 3

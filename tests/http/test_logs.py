@@ -8,6 +8,8 @@ import os
 import pty
 import signal
 import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -15,7 +17,7 @@ import pytest
 
 from flowhook import logs, samples
 from flowhook.cli.run import free_port, listens
-from tests.support.receiver import PATIENCE, ROOT, until
+from tests.support.receiver import PATIENCE, ROOT, project, until
 
 pytestmark = pytest.mark.usefixtures("logging_of_its_own")
 
@@ -129,13 +131,16 @@ def test_a_level_hides_what_is_below_it() -> None:
     assert stream.getvalue() == ""
 
 
-def test_make_run_in_a_terminal_shows_text() -> None:
+def test_make_run_in_a_terminal_shows_text(tmp_path: Path) -> None:
     """The command itself, on a pseudo-terminal, one event sent to it, stopped as Ctrl-C does."""
     port = free_port()
     ours, theirs = pty.openpty()
+    source = project(tmp_path, mine="from flowhook import on\n@on('*')\ndef f(event): ...")
+    for path in (ROOT / "Makefile", *ROOT.glob("requirements*.txt")):
+        (source / path.name).symlink_to(path)
     process = subprocess.Popen(
-        ["make", "run"],
-        cwd=ROOT,
+        ["make", "run", f"VENV={sys.prefix}"],
+        cwd=source,
         env={**os.environ, "PORT": str(port)},
         stdin=theirs,
         stdout=theirs,
@@ -157,7 +162,7 @@ def test_make_run_in_a_terminal_shows_text() -> None:
         headers = {"authorization": "Bearer flowhook-development-secret"}
         body = samples.load("users.created")
         assert httpx2.post(f"http://127.0.0.1:{port}", content=body, headers=headers).status_code == 200
-        until(lambda: reads(b"users.created users/us-ada: handled by log_events.log_event"))
+        until(lambda: reads(b"users.created users/us-ada: handled by mine.f"))
         until(lambda: reads(b"  [200, "))
         assert b"{" not in said
     finally:

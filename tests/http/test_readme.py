@@ -8,18 +8,19 @@ from typing import Any
 
 import pytest
 
-from flowhook import errors, routing, samples
-from flowhook.auth import ALGORITHMS, Form
+from flowhook import errors, samples, schemes
 from flowhook.cli import COMMANDS
 from flowhook.errors import NotAPush, Problem, Refused, UnknownHandler
-from flowhook.settings import VARIABLES, load
+from flowhook.handler import MARK
+from flowhook.schemes import SCHEMES
+from flowhook.settings import SETTINGS, load
 from flowhook.testing import make_event
 from flows_emulator.client import Emulator
 from tests.support.my_handler import greet
 from tests.support.receiver import ROOT
 
+DASH = "\u2013"
 README = (ROOT / "README.md").read_text()
-SETTINGS = {"WEBHOOK_SECRET", "WEBHOOK_SECRET_FILE", *(name for name, _, _ in VARIABLES.values())}
 
 
 def rows(heading: str) -> Iterator[list[str]]:
@@ -31,10 +32,10 @@ def rows(heading: str) -> Iterator[list[str]]:
 
 
 def test_the_settings_are_those_that_are_read() -> None:
-    told = {cells[0].strip("`"): cells[1].strip("`") for cells in rows("Settings")}
-    assert set(told) - {"CHAT_WEBHOOK_URL"} == SETTINGS
-    for name, default, _ in VARIABLES.values():
-        assert told[name] == (default or "\u2013")
+    told = {name.strip("`"): [default.strip("`"), meaning] for name, default, meaning in rows("Settings")}
+    assert set(told) - {"CHAT_WEBHOOK_URL"} == {setting.variable for setting in SETTINGS}
+    for setting in SETTINGS:
+        assert told[setting.variable] == [f"{setting.default or DASH}", setting.meaning]
 
 
 def test_the_answers_are_those_that_are_given() -> None:
@@ -51,10 +52,9 @@ def test_the_answers_are_those_that_are_given() -> None:
 
 def test_the_ways_of_authentication_are_those_that_are_accepted() -> None:
     told = {cells[0].strip("`") for cells in rows("Authentication")}
-    forms = {"auto", "bearer", "basic", "standard-webhooks", "header:NAME", "query:NAME"}
-    assert told == forms | {f"hmac-{algorithm}:NAME" for algorithm in ALGORITHMS}
-    for form in told:
-        assert str(Form.parse(form)).lower() == form.lower()
+    assert told == {"auto", *(scheme.spelling() for scheme in SCHEMES.values())}
+    for spelling in told - {"auto"}:
+        assert str(schemes.parse(spelling)).lower() == spelling.lower()
 
 
 def test_the_commands_exist() -> None:
@@ -86,8 +86,7 @@ def test_the_emulators_test_is_one(flows: Emulator) -> None:
     block = next(b for b in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "flows.send" in b)
     assert len([line for line in block.splitlines() if line.strip()]) <= 5
     names: dict[str, Any] = {}
-    # This project has no such handler; the one that is there takes its place.
-    exec(compile(block.replace("my_handler.greet", "log_events.log_event"), "README.md", "exec"), names)
+    exec(compile(block, "README.md", "exec"), names)
     names["test_my_handler_takes_comments"](flows)
 
 
@@ -108,7 +107,7 @@ def test_the_first_handler_and_its_test_are_those_that_are_tested() -> None:
 def test_the_first_handler_greets(capsys: pytest.CaptureFixture[str]) -> None:
     greet(make_event("packet_comments.created"))
     assert capsys.readouterr().out == "users/us-ada says: The contract is signed.\n"
-    assert [str(pattern) for pattern in getattr(greet, routing.MARK)] == ["packet_comments.created"]
+    assert [str(pattern) for pattern in getattr(greet, MARK)] == ["packet_comments.created"]
 
 
 def test_the_defaults_are_enough_with_a_secret() -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from flowhook.cli.run import free_port
-from tests.support.receiver import PATIENCE, ROOT, end, project, receiver, start
+from tests.support.receiver import PATIENCE, end, project, receiver, start, usual_project
 
 MISTAKES = [
     ({"WEBHOOK_SECRET": ""}, "WEBHOOK_SECRET is not set"),
     ({"WEBHOOK_SECRET": "  \t "}, "WEBHOOK_SECRET is not set"),
+    ({"WEBHOOK_SECRET": "whsec_AAAA"}, "WEBHOOK_SECRET can't be used: a key of nothing but zero bytes"),
     ({"WEBHOOK_SECRET_FILE": "/nowhere"}, "WEBHOOK_SECRET and WEBHOOK_SECRET_FILE are both set"),
     (
         {"WEBHOOK_SECRET": "", "WEBHOOK_SECRET_FILE": "/nowhere"},
@@ -68,10 +69,12 @@ BROKEN_HANDLERS = [
 ]
 
 
-def refused(tmp_path: Path, settings: Mapping[str, str], source: Path = ROOT) -> str:
+def refused(
+    tmp_path: Path, settings: Mapping[str, str], source: Path | None = None, target: str = "receive"
+) -> str:
     """What a start says that fails."""
     output = tmp_path / "output"
-    process = start(source, free_port(), output, settings)
+    process = start(source or usual_project(), free_port(), output, settings, target)
     try:
         assert process.wait(PATIENCE) == 1
     except subprocess.TimeoutExpired:
@@ -118,3 +121,30 @@ def test_a_broken_handler_stops_the_start(tmp_path: Path, source: str, message: 
 def test_a_project_without_handlers_starts(tmp_path: Path) -> None:
     with receiver(tmp_path, project(tmp_path)) as started:
         assert started.post(b"{}").status_code == 422
+
+
+PUBSUB = {
+    "DELIVERY": "pubsub",
+    "GOOGLE_CLOUD_PROJECT": "demo",
+    # Nobody listens there, and nobody has to.
+    "PUBSUB_EMULATOR_HOST": "127.0.0.1:1",
+}
+
+
+def test_what_only_publishes_imports_no_handler(tmp_path: Path) -> None:
+    source = project(tmp_path, broken="undefined", slow="import time\ntime.sleep(60)")
+    with receiver(tmp_path, source, **PUBSUB) as started:
+        assert started.post(b"{}").status_code == 422
+
+
+def test_who_consumes_imports_them_at_the_start(tmp_path: Path) -> None:
+    said = refused(tmp_path, PUBSUB, project(tmp_path, broken="undefined"), "consume")
+    assert "handlers/broken.py can't be imported: NameError" in said
+
+
+def test_a_secret_file_with_a_key_of_zero_bytes_stops_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "secrets"
+    path.write_bytes(b"a-good-secret-of-enough-length\nwhsec_AAAA\n")
+    said = refused(tmp_path, {"WEBHOOK_SECRET": "", "WEBHOOK_SECRET_FILE": str(path)})
+    assert "has a line that can't be used: a key of nothing but zero bytes" in said
+    assert "AAAA" not in said

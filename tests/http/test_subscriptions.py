@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from flowhook import samples
 from flowhook.categories import CATEGORIES, OPERATIONS, OTHER, Pattern
 from flowhook.envelope import Envelope
+from flowhook.handler import Handler
 from flowhook.pubsub import messages, subscriptions
 from flowhook.pubsub.subscriptions import Subscription
-from flowhook.routing import Handler, Router
+from flowhook.routing import Router
 from flowhook.testing import make_event
 from tests.support.command_line import flowhook
 from tests.support.receiver import project

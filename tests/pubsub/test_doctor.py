@@ -16,7 +16,8 @@ from flowhook.cli.run import free_port
 from flowhook.delivery import Outcome
 from flowhook.envelope import Envelope
 from flowhook.events import Event
-from flowhook.routing import Handler, Router
+from flowhook.handler import Handler
+from flowhook.routing import Router
 from flowhook.testing import make_event
 from tests.support import broker
 from tests.support.receiver import SECRET, Receiver, project, receiver

@@ -1,11 +1,14 @@
 """The receiver as it is deployed: the real functions framework, in a process of its own, on loopback."""
 
+import atexit
+import functools
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -14,10 +17,12 @@ from typing import Any
 
 import httpx2
 
-from flowhook.auth import Form, Proof, sign
+from flowhook import schemes
 from flowhook.cli.run import free_port, listens
+from flowhook.schemes import Proof, Scheme
 
 ROOT = Path(__file__).parents[2]
+SUPPORT = Path(__file__).parent
 SECRET = b"a-secret-of-32-characters-at-least"
 COMMAND = Path(sys.executable).with_name("functions-framework")
 PATIENCE = 30.0
@@ -31,6 +36,13 @@ FORMS = (
     "hmac-sha1:x-a",
     "hmac-sha512:x-a",
 )
+
+
+def pinned(text: str) -> Scheme:
+    """The scheme of a value of WEBHOOK_AUTH that is not `auto`."""
+    scheme = schemes.parse(text)
+    assert scheme is not None
+    return scheme
 
 
 class Receiver:
@@ -52,7 +64,7 @@ class Receiver:
         secret: bytes | None = SECRET,
     ) -> httpx2.Response:
         """Send a body, signed unless the secret is None; `headers` are laid over the signed ones."""
-        proof = Proof() if secret is None else sign(Form.parse(form), secret, body)
+        proof = Proof() if secret is None else pinned(form).sign(secret, body)
         merged = {b"content-type": b"application/json", **proof.headers, **(headers or {})}
         return self.client.post(f"/?{proof.query.decode()}", content=body, headers=merged)
 
@@ -85,8 +97,14 @@ class Receiver:
 def environment(**settings: str) -> dict[str, str]:
     """What a started process sees: nothing of this one's but the path, and the settings."""
     defaults = {"PATH": os.environ["PATH"], "WEBHOOK_SECRET": SECRET.decode(), "PYTHONWARNINGS": "error"}
-    merged = {**defaults, **settings}
+    merged = {**defaults, **_measuring(), **settings}
     return {name: value for name, value in merged.items() if value}
+
+
+def _measuring() -> dict[str, str]:
+    """Where coverage is measured, it is measured in what the tests start as well."""
+    found = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    return {**found, "PYTHONPATH": str(Path(__file__).with_name("measuring"))} if found else {}
 
 
 def start(
@@ -114,9 +132,13 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def receiver(
-    tmp_path: Path, source: Path = ROOT, *, target: str = "receive", **settings: str
+    tmp_path: Path, source: Path | None = None, *, target: str = "receive", **settings: str
 ) -> Iterator[Receiver]:
-    """A receiver that listens (or, with its target, a consumer); stopped at the end."""
+    """A receiver that listens (or, with its target, a consumer); stopped at the end.
+
+    Without a source it is that of `usual_project`.
+    """
+    source = source or usual_project()
     port = free_port()
     output = tmp_path / f"output-{port}"
     running = Receiver(start(source, port, output, settings, target), port, output)
@@ -138,6 +160,16 @@ def project(tmp_path: Path, **handlers: str) -> Path:
     for name, text in handlers.items():
         (source / "handlers" / f"{name}.py").write_text(text)
     return source
+
+
+@functools.cache
+def usual_project() -> Path:
+    """The project with handlers of the tests; those in `handlers/` belong to whoever installs it."""
+    folder = Path(tempfile.mkdtemp(prefix="flowhook-project-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    names = ("handlers/recorder.py", "my_handler.py")
+    sources = {Path(name).stem: (SUPPORT / name).read_text() for name in names}
+    return project(folder, **sources)
 
 
 def until(condition: Callable[[], bool], patience: float = PATIENCE) -> None:

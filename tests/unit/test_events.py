@@ -289,17 +289,61 @@ def test_changes_are_found_by_comparison_without_a_mask(mask: object) -> None:
     }
 
 
-@pytest.mark.parametrize("path", ["address.city", "properties.address.city"])
-def test_a_mask_may_point_into_a_property(path: str) -> None:
-    event = make_event(
-        "entities.updated",
-        data={
-            "updateMask": [path, "a.b", "nowhere.at.all"],
-            "value": {"properties": {"address": {"city": "Bern"}, "a.b": 1}},
-            "oldValue": {"properties": {"address": "unknown"}},
-        },
-    )
-    assert event.changes() == {path: (None, "Bern"), "a.b": (None, 1), "nowhere.at.all": (None, None)}
+OLD = {"status": "open", "address": "unknown", "same": [1], "gone": 1}
+NEW = {"status": "won", "address": {"city": "Bern"}, "same": [1], "a.b": 1, "properties": 2}
+EVERY = ("status", "address", "a.b", "properties", "gone")
+
+
+@pytest.mark.parametrize(
+    ("mask", "changed"),
+    [
+        (["status"], ("status",)),
+        (["properties.status"], ("status",)),
+        (["status", "properties.status", "status.name"], ("status",)),
+        (["gone", "status"], ("gone", "status")),
+        (["address.city"], ("address",)),
+        (["properties.address.city.zip"], ("address",)),
+        (["a.b"], ("a.b",)),
+        (["properties.a.b"], ("a.b",)),
+        (["properties.properties"], ("properties",)),
+        (["same"], ()),
+        (["same", "updateTime"], ()),
+        (["properties"], EVERY),
+        (["same", "properties"], EVERY),
+        (["updateTime", "nowhere.at.all", "", ".", "properties."], EVERY),
+        ([], EVERY),
+        (None, EVERY),
+    ],
+)
+def test_every_form_of_a_mask_leads_to_the_properties_that_changed(
+    mask: list[str] | None, changed: tuple[str, ...]
+) -> None:
+    states = {"value": {"properties": NEW}, "oldValue": {"properties": OLD}}
+    event = events.parse(body(data={**states, "updateMask": mask}))
+    assert event.changes() == {name: (OLD.get(name), NEW.get(name)) for name in changed}
+    assert tuple(event.changes()) == changed
+    assert [name for name in {**OLD, **NEW} if event.changed(name)] == [
+        name for name in {**OLD, **NEW} if name in changed
+    ]
+    assert event.became("status", "won") is ("status" in changed)
+    assert not event.became("status", "open")
+    assert not event.became("same", [1])
+
+
+def test_a_property_that_is_gone_became_nothing() -> None:
+    event = events.parse(body(data={"value": {}, "oldValue": {"properties": OLD}, "updateMask": ["gone"]}))
+    assert event.became("gone", None)
+    assert not event.became("nowhere", None)
+
+
+def test_what_a_test_overlays_has_changed() -> None:
+    event = make_event("packets.updated", properties={"status": "won", "size": 3, "title": "same"})
+    assert event.data.update_mask == ("status", "assigneeRef", "size", "title")
+    assert event.became("status", "won")
+    assert event.changed("size")
+    exact = make_event("packets.updated", properties={"size": 3}, data={"updateMask": ["status"]})
+    assert tuple(exact.changes()) == ("status",)
+    assert make_event("packets.created", properties={"size": 3}).data.update_mask is None
 
 
 def test_everything_is_new_in_a_created_event_and_gone_in_a_deleted_one() -> None:

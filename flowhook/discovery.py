@@ -1,0 +1,178 @@
+"""Finds the handlers in a package, and tells at the start what can be wrong with one.
+
+A mistake that only the first event would show costs that event: what can be known earlier stops the start.
+"""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import traceback
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, UnionType
+
+from flowhook.categories import CATEGORIES, OPERATIONS, OTHER
+from flowhook.errors import StartError
+from flowhook.events import Event, model_of
+from flowhook.handler import MARK, Function, Handler
+
+
+def discover(package: ModuleType) -> tuple[Handler, ...]:
+    """Every handler in the modules of `package`, in name order, in a module in the order of definition.
+
+    Raises StartError, with file and line, where a module can't be imported or a handler could never work.
+    """
+    _refuse_deeper(package)
+    names = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    found = tuple(handler for name in names for handler in _in_module(_import(package, name), name))
+    for handler in found:
+        mistake = _mistake(handler)
+        if mistake:
+            raise StartError(f"{_place(package, handler.function)}: {handler.name} {mistake}")
+    return found
+
+
+def _in_module(module: ModuleType, name: str) -> Iterator[Handler]:
+    found: list[Function] = []
+    for attribute, value in vars(module).items():
+        # Imported from another module or bound to a second name, a handler is still only one.
+        own = callable(value) and hasattr(value, MARK) and value.__module__ == module.__name__
+        if own and value not in found:
+            found.append(value)
+            yield Handler(f"{name}.{attribute}", getattr(value, MARK), value)
+
+
+def _import(package: ModuleType, name: str) -> ModuleType:
+    try:
+        return importlib.import_module(f"{package.__name__}.{name}")
+    except (Exception, SystemExit) as error:
+        raise StartError(
+            f"{_file(package, name)} can't be imported: {type(error).__name__}: {error}"
+            f"{_where(package, error)}"
+        ) from error
+
+
+def _file(package: ModuleType, name: str) -> str:
+    folder = any((Path(path) / name).is_dir() for path in package.__path__)
+    return f"{package.__name__}/{name}/__init__.py" if folder else f"{package.__name__}/{name}.py"
+
+
+def _where(package: ModuleType, error: BaseException) -> str:
+    """The last line of the handlers' own code that the error came through: that is where to mend it."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f" ({_relative(package, error.filename)}, line {error.lineno})"
+    lines = [
+        f" ({_relative(package, frame.filename)}, line {frame.lineno})"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if any(Path(frame.filename).is_relative_to(folder) for folder in package.__path__)
+    ]
+    return lines[-1] if lines else ""
+
+
+def _place(package: ModuleType, function: Function) -> str:
+    """File and line of a function; of what has none, a callable object for example, its module."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None:
+        return function.__module__
+    return f"{_relative(package, code.co_filename)}, line {code.co_firstlineno}"
+
+
+def _relative(package: ModuleType, filename: str) -> str:
+    """`handlers/crm.py` for a file of the package; any other as it is."""
+    for folder in package.__path__:
+        if Path(filename).is_relative_to(folder):
+            return f"{package.__name__}/{Path(filename).relative_to(folder).as_posix()}"
+    return filename
+
+
+def _mistake(handler: Handler) -> str:
+    """Why the handler could never handle what its patterns select; empty where nothing speaks against it."""
+    return _signature_mistake(handler.function) or _annotation_mistake(handler)
+
+
+def _signature_mistake(function: Function) -> str:
+    try:
+        signature = inspect.signature(function)
+    except ValueError:
+        # A function written in C may have none.
+        return ""
+    try:
+        signature.bind(object())
+    except TypeError as error:
+        return f"can't be called with an event alone ({error}): a handler takes one argument"
+    return ""
+
+
+def _annotation_mistake(handler: Handler) -> str:
+    wanted = _event_classes(handler.function)
+    if not wanted:
+        return ""
+    for category in (*CATEGORIES, OTHER):
+        for operation in OPERATIONS:
+            given = model_of(category)
+            if handler.wants(f"{category}.{operation}") and not issubclass(given, wanted):
+                names = " or ".join(one.__name__ for one in wanted)
+                return f"takes {names}, but {category}.{operation} comes as {given.__name__}"
+    return ""
+
+
+def _event_classes(function: Function) -> tuple[type[Event], ...]:
+    """The event classes that the first parameter is annotated with; none where that can't be known.
+
+    A name that is imported for type checkers only doesn't resolve, and says nothing against the handler.
+    """
+    try:
+        hints = typing.get_type_hints(function)
+        first = next(iter(inspect.signature(function).parameters))
+    except (NameError, TypeError, ValueError, AttributeError, StopIteration):
+        return ()
+    hint = hints.get(first)
+    members = typing.get_args(hint) if isinstance(hint, UnionType) or _is_union(hint) else (hint,)
+    classes = tuple(member for member in members if isinstance(member, type) and issubclass(member, Event))
+    return classes if len(classes) == len(members) else ()
+
+
+def _is_union(hint: object) -> bool:
+    return typing.get_origin(hint) is typing.Union
+
+
+def _refuse_deeper(package: ModuleType) -> None:
+    """Raise StartError for a marked function where nobody looks for one: below a module of the package.
+
+    The files are read, not imported: a package of handlers may hold its tests, or scripts.
+    """
+    for folder in map(Path, package.__path__):
+        for path in sorted(folder.rglob("*.py")):
+            parts = path.relative_to(folder).parts
+            deeper = len(parts) > 2 or (len(parts) == 2 and parts[1] != "__init__.py")
+            hidden = any(part.startswith(".") for part in parts)
+            marked = _marked_line(path) if deeper and not hidden else None
+            if marked:
+                raise StartError(
+                    f"{_relative(package, str(path))}, line {marked}: a handler is only found in "
+                    f"{package.__name__}/{parts[0]}.py or {package.__name__}/{parts[0]}/__init__.py"
+                )
+
+
+def _marked_line(path: Path) -> int | None:
+    """The line of the first function that is decorated with flowhook's `on`."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        # Whether it can be imported is the business of who imports it.
+        return None
+    names = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module in ("flowhook", "flowhook.handler")
+        for alias in node.names
+        if alias.name == "on"
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            for decorator in node.decorator_list:
+                if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) in (*names, "flowhook.on"):
+                    return decorator.lineno
+    return None

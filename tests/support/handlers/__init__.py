@@ -1,0 +1,1 @@
+"""Handlers for the tests of flowhook, which never run those of the project."""
