@@ -13,9 +13,10 @@ from flowhook.errors import Overloaded
 
 # Bytes up to which a body is not counted; 40 of the worst, parsed, are 120 MB.
 SMALL = 64 * 1024
-# Bytes that bodies may take together, and what is parsed of them. With the process itself (80 MB) and what
-# an estimate misses, an instance of 1 GiB keeps 200 MB for its handlers.
-MAX_BODIES = 160 * 1024 * 1024
+# Bytes that bodies may take together while they are there, and what is parsed of them. A push is decoded, so
+# it takes almost as much again. With the process itself (80 MB) and what an estimate misses, an instance of
+# 1 GiB keeps 200 MB for its handlers.
+MAX_BODIES = 96 * 1024 * 1024
 MAX_PARSED = 400_000_000
 # From here on a parse is heavy: what is made of it is kept away from the garbage collector.
 HEAVY = 32_000_000
@@ -24,6 +25,8 @@ MAX_PER_MARK, MAX_PER_BYTE = 100, 48
 MARKS = b"[{:,"
 # A character beyond ASCII makes Python store each of its string's in up to four bytes.
 ASCII, UNICODE = 2, 6
+# Where there are escaped surrogates, a lone one may have to be replaced: pieces of a few bytes are sewn up.
+SURROGATES = 30
 # Seconds after a parse in which no other begins, so that what came meanwhile is answered first.
 PAUSE = 0.03
 
@@ -31,7 +34,8 @@ PAUSE = 0.03
 def memory_of(body: bytes) -> int:
     """The bytes that `body` takes once it is parsed, itself included: an estimate that errs upwards."""
     plain = body.isascii() and rb"\u" not in body
-    return min(structure_of(body) + (ASCII if plain else UNICODE) * len(body), MAX_PER_BYTE * len(body))
+    text = SURROGATES if rb"\ud" in body or rb"\uD" in body else ASCII if plain else UNICODE
+    return min(structure_of(body) + text * len(body), MAX_PER_BYTE * len(body))
 
 
 def structure_of(body: bytes) -> int:
@@ -76,6 +80,10 @@ class Admission:
         self._patience = patience
         self._heavy = 0
         self._waiting: deque[tuple[int, asyncio.Future[Room]]] = deque()
+
+    async def room_for(self, body: bytes) -> Room | None:
+        """Room to parse `body` in; a small one needs none. Raises Overloaded."""
+        return await self.room(memory_of(body)) if len(body) > SMALL else None
 
     async def room(self, size: int) -> Room:
         """Room for `size` bytes; what is larger than the whole capacity has it alone. Raises Overloaded."""
@@ -122,5 +130,5 @@ class Admission:
 
 
 def queues(timeout: float) -> tuple[Admission, Admission]:
-    """Of bodies that are read, and of those that are parsed; a request waits for `timeout` seconds."""
+    """Of bodies that are read, and of those that are parsed; a request waits `timeout` seconds at most."""
     return Admission(MAX_BODIES, timeout / 2), Admission(MAX_PARSED, timeout / 2)

@@ -62,17 +62,17 @@ class Authenticator:
             raise _failure(request.headers)
 
     async def _is_authentic(self, request: Candidate, secrets: tuple[bytes, ...]) -> bool:
-        if len(request.body) < LARGE:
-            return self._proven(request, secrets)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(_hashing, self._proven, request, secrets)
+        if len(request.body) >= LARGE:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(_hashing, self._proves, request, secrets)
+        return self._proves(request, secrets)
 
-    def _proven(self, request: Candidate, secrets: tuple[bytes, ...]) -> bool:
+    def _proves(self, request: Candidate, secrets: tuple[bytes, ...]) -> bool:
         # The one that fitted last time first: a sender doesn't change its ways.
-        if self._found and _proves(self._found, request, secrets):
+        if self._found and any(self._found.verify(request, secret) for secret in secrets):
             return True
         for scheme in [self._scheme] if self._scheme else _every_scheme(request):
-            if _proves(scheme, request, secrets):
+            if any(scheme.verify(request, secret) for secret in secrets):
                 self._remember(scheme)
                 return True
         return False
@@ -95,7 +95,3 @@ def _every_scheme(request: Candidate) -> Iterator[Scheme]:
     yield from (scheme() for scheme in tried if not scheme.named)
     for name in islice(request.headers, MAX_TRIED):
         yield from (scheme(name.decode("latin-1")) for scheme in tried if scheme.named)
-
-
-def _proves(scheme: Scheme, request: Candidate, secrets: tuple[bytes, ...]) -> bool:
-    return any(scheme.verify(request, secret) for secret in secrets)

@@ -1,7 +1,6 @@
 """Where an event belongs: paths and keys to categories, and the patterns that select event types."""
 
 import difflib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -53,32 +52,29 @@ def classify(entity_path: str, collection_path: str, entity_key: str) -> str:
     The last collection of `entity_path` decides where the table knows it, else that of
     `collection_path`, else the last segment of `entity_key` (which tells no parent).
     """
-    for name, parent in _candidates(entity_path, collection_path, entity_key):
-        if name in _BY_COLLECTION:
-            category = _BY_COLLECTION[name]
-            below = parent is None or category.parent in (None, parent)
-            return category.name if below else OTHER
-    return OTHER
+    name, parent = _last_collections(entity_path)
+    if name not in _BY_COLLECTION:
+        name, parent = _last_collections(collection_path)
+    if name not in _BY_COLLECTION:
+        name, parent = entity_key.rpartition("/")[2], None
+    category = _BY_COLLECTION.get(name)
+    if category is None:
+        return OTHER
+    return category.name if parent is None or category.parent in (None, parent) else OTHER
 
 
-def _candidates(entity_path: str, collection_path: str, entity_key: str) -> Iterator[tuple[str, str | None]]:
-    """Each (collection, the collection above it); an unknown collection above is None."""
-    for path in (entity_path, collection_path):
-        # A path alternates collection/document, so its collections are the even segments.
-        *_, above, last = "", "", *_last_segments(path)[::-2][::-1]
-        if last:
-            yield last, above
-    yield entity_key.rsplit("/", 1)[-1], None
+def _last_collections(path: str) -> tuple[str, str | None]:
+    """The last collection of a path and the one above it; empty where there is none.
 
-
-def _last_segments(path: str) -> list[str]:
-    """The last three segments or fewer, the last of them a collection. A path may have millions."""
+    A path alternates collection and document. It may have millions of segments, so it is not taken apart.
+    """
     while "//" in path:
         path = path.replace("//", "/")
     path = path.strip("/")
     if path.count("/") % 2:
         path = path.rpartition("/")[0]
-    return path.rsplit("/", 3)[-3:]
+    above, _, last = path.rpartition("/")
+    return last, above.rpartition("/")[0].rpartition("/")[2]
 
 
 @dataclass(frozen=True)

@@ -102,10 +102,10 @@ async def _deliver(
     _unproven.settle()
     event = None
     try:
-        if request.method != "POST":
+        if request.scope["method"] != "POST":
             raise MethodNotAllowed("Send events with POST.")
         event, deliver = await accept(Received(request, headers, limit, bodies))
-        logs.note(event_id=event.id, event_type=event.type, entity_path=event.entity_path)
+        logs.note({"event_id": event.id, "event_type": event.type, "entity_path": event.entity_path})
         return event, await deliver(event)
     except Problem as problem:
         return event, problem
@@ -150,7 +150,7 @@ def _too_large(limit: int) -> BodyTooLarge:
 def _confirm(request: Request, outcome: Outcome, status: int, started: float) -> Mapping[str, Any]:
     level = logging.WARNING if outcome.rejected else logging.INFO
     document = outcome.document()
-    logs.write(level, outcome.describe(), **document, **_timing(request, status, started))
+    logs.write(level, outcome.describe(), None, {**document, **_timing(request, status, started)})
     return {"id": outcome.event.id, "type": outcome.event.type, **document}
 
 
@@ -171,16 +171,14 @@ def _log_refusal(
         logging.ERROR if status >= 500 else logging.WARNING,
         f"{subject}{problem.title}: {problem.detail} {problem.remark}".rstrip(),
         problem.__cause__,
-        outcome=problem.slug,
-        **problem.noted,
-        **_timing(request, status, started),
+        {"outcome": problem.slug, **problem.noted, **_timing(request, status, started)},
     )
 
 
 def _log_the_rest(counts: Mapping[str, int]) -> None:
     which = ", ".join(f"{count} {slug}" for slug, count in counts.items())
     message = f"{sum(counts.values())} more requests were refused before they were authentic: {which}"
-    logs.write_apart(log, message, left_out=dict(counts))
+    logs.write_apart(log, message, {"left_out": dict(counts)})
 
 
 # One for the process, as the log is.
@@ -193,7 +191,7 @@ def _timing(request: Request, status: int, started: float) -> dict[str, Any]:
         "status": status,
         "milliseconds": round(seconds * 1000, 1),
         "httpRequest": {
-            "requestMethod": request.method,
+            "requestMethod": request.scope["method"],
             "status": status,
             "latency": f"{seconds:.6f}s",
         },

@@ -19,7 +19,7 @@ from pydantic_core import SchemaValidator, ValidationError
 from pydantic_core import core_schema as cs
 
 from flowhook import runtime
-from flowhook.admission import SMALL, Admission, Room, memory_of
+from flowhook.admission import SMALL, Admission, Room
 from flowhook.background import Background
 from flowhook.categories import OPERATIONS, classify
 from flowhook.errors import UnsupportedMediaType
@@ -104,20 +104,25 @@ async def admit(
     body: bytes, parses: Admission, *, delivery_attempt: int = 1, traceparent: str | None = None
 ) -> Envelope:
     """What `read` returns, once there is room to parse the body. Raises what that does, and Overloaded."""
-    room = await parses.room(memory_of(body)) if len(body) > SMALL else None
-    fields = None if room and room.heavy else _validated(body)
-    if fields is None:
-        await _load_models()
-        return _opened(body, delivery_attempt, traceparent, room)
-    return _from_fields(fields, body, delivery_attempt, traceparent, room)
+    room = await parses.room_for(body) if len(body) > SMALL else None
+    fields = _validated(body, room)
+    if fields is not None:
+        return _from_fields(fields, body, delivery_attempt, traceparent, room)
+    await _load_models()
+    return _opened(body, delivery_attempt, traceparent, room)
 
 
-def read(body: bytes, *, delivery_attempt: int = 1, traceparent: str | None = None) -> Envelope:
-    """The envelope of the event in `body`. Raises NotJson or NotAnEvent, neither of which quotes the body."""
-    fields = _validated(body)
-    if fields is None:
-        return _opened(body, delivery_attempt, traceparent, None)
-    return _from_fields(fields, body, delivery_attempt, traceparent, None)
+def read(
+    body: bytes, *, delivery_attempt: int = 1, traceparent: str | None = None, room: Room | None = None
+) -> Envelope:
+    """The envelope of the event in `body`. Raises NotJson or NotAnEvent, neither of which quotes the body.
+
+    `room` is the memory that was granted for parsing the body; without it the body must be a small one.
+    """
+    fields = _validated(body, room)
+    if fields is not None:
+        return _from_fields(fields, body, delivery_attempt, traceparent, room)
+    return _opened(body, delivery_attempt, traceparent, room)
 
 
 def _from_fields(
@@ -183,8 +188,10 @@ async def _load_models() -> None:
 _importing = Background("Importing the event models", _models, 30.0)
 
 
-def _validated(body: bytes) -> Mapping[str, Any] | None:
+def _validated(body: bytes, room: Room | None = None) -> Mapping[str, Any] | None:
     """The fields of the event in `body`; None where `events.parse` has to judge."""
+    if room and room.heavy:
+        return None
     # The validator lets these through and JSON does not know them; in a text they are rare enough.
     if b"NaN" in body or b"Infinity" in body:
         return None

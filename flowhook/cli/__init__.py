@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from flowhook.cli import check, doctor, flows_emulator, handlers, pubsub, run, send, subscriptions
 from flowhook.cli.errors import CommandError
+from flowhook.version import VERSION
 
 COMMANDS = {
     "run": run,
@@ -31,9 +32,23 @@ Every command: python -m flowhook --help"""
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0 done, 1 not done, 2 called with wrong arguments."""
-    parser = argparse.ArgumentParser(prog="python -m flowhook", description="The command line of flowhook.")
-    parser.set_defaults(run=_show_first)
-    commands = parser.add_subparsers(metavar="COMMAND")
+    parsed = parser().parse_args(arguments)
+    try:
+        status: int = parsed.run(parsed)
+    except CommandError as error:
+        print(f"flowhook: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def parser() -> argparse.ArgumentParser:
+    """What reads a command line; `run` of what it returns does what was asked."""
+    whole = argparse.ArgumentParser(prog="python -m flowhook", description="The command line of flowhook.")
+    whole.add_argument("--version", action="version", version=f"flowhook {VERSION}")
+    whole.set_defaults(run=_show_first)
+    commands = whole.add_subparsers(metavar="COMMAND")
     for name, module in COMMANDS.items():
         summary, _, description = (module.__doc__ or "").partition("\n")
         command = commands.add_parser(
@@ -44,15 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         module.add_arguments(command)
         command.set_defaults(run=module.run)
-    parsed = parser.parse_args(arguments)
-    try:
-        status: int = parsed.run(parsed)
-    except CommandError as error:
-        print(f"flowhook: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return status
+    return whole
 
 
 def _show_first(_: argparse.Namespace) -> int:

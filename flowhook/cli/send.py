@@ -38,7 +38,9 @@ from flowhook.cli.output import console
 from flowhook.samples.overlay import Overlay
 from flowhook.schemes import Proof, Scheme
 from flowhook.secret import read_secrets
+from flowhook.version import VERSION
 
+USER_AGENT = f"flowhook/{VERSION}"
 # More answers than this are summed up, not listed.
 MOST_ROWS = 48
 
@@ -183,7 +185,8 @@ async def _send_all(
         disable=not (arguments.count or arguments.rate),
     )
     limits = httpx2.Limits(max_connections=arguments.concurrency)
-    async with httpx2.AsyncClient(timeout=arguments.timeout, limits=limits) as client:
+    agent = {"user-agent": USER_AGENT}
+    async with httpx2.AsyncClient(timeout=arguments.timeout, limits=limits, headers=agent) as client:
         bar = progress.add_task("Sending", total=count)
 
         async def work() -> None:

@@ -14,6 +14,8 @@ from flowhook.events import CommentEvent, Event
 if TYPE_CHECKING:
     from flows_emulator.client import Emulator
 
+__all__ = ["Emulator", "flows", "make_event"]
+
 CommentType = Literal["packet_comments.created", "packet_comments.updated", "packet_comments.deleted"]
 
 
@@ -61,6 +63,15 @@ def flows(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Emulator"]:
 
     with local.flows(tmp_path_factory.mktemp("flows")) as started:
         yield started
+
+
+def __getattr__(name: str) -> Any:
+    # On demand, as in `flows`: the emulator's client needs more than the test of a handler does.
+    if name == "Emulator":
+        from flows_emulator.client import Emulator  # noqa: PLC0415
+
+        return Emulator
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _with(mask: list[str] | None, names: Iterable[str]) -> list[str] | None:

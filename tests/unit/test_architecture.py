@@ -16,6 +16,7 @@ from tests.support.receiver import ROOT, SUPPORT, usual_project
 # Module of flowhook: the modules of flowhook that it may import. The arrows point one way.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "version": set(),
     "categories": set(),
     "trace": set(),
     "background": set(),
