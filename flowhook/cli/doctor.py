@@ -27,6 +27,7 @@ from rich.text import Text
 
 from flowhook import canary
 from flowhook.cli import send
+from flowhook.cli.arguments import LOOPBACK, require_url
 from flowhook.cli.errors import CommandError
 from flowhook.cli.output import console
 from flowhook.cli.tap import Tap, tapped
@@ -186,6 +187,10 @@ def _report(checks: list[Check], url: str) -> None:
     failed = sum(not check.ok for check in checks)
     if failed:
         out.print(f"\n{failed} of {len(checks)} are not as they should be.")
+        return
+    if require_url(url).hostname in LOOPBACK:
+        out.print(f"\nAll is well. {url} is an address of this machine, which Flows can't reach.")
+        out.print("Next: ./deploy.sh; or `python -m flowhook emulate`, which sends here as Flows would.")
         return
     out.print(f"\nAll is well. The URL for Flows:\n\n    {url}\n", soft_wrap=True)
     out.print(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from flowhook import samples
-from flowhook.cli.run import free_port, listens
+from flowhook.cli.run import free_port
 from tests.support import broker
 from tests.support.command_line import flowhook
 from tests.support.receiver import (
@@ -192,7 +192,7 @@ def test_run_prints_a_curl_line_that_works_as_pasted(tmp_path: Path) -> None:
             stderr=subprocess.STDOUT,
         )
     try:
-        until(lambda: listens(port))
+        until(lambda: "--data-binary" in output.read_text())
         said = output.read_text()
         line = next(line for line in said.splitlines() if line.startswith("curl "))
         pasted = subprocess.run(
