@@ -1,7 +1,7 @@
 """What Google says when something is not so yet, or not at this moment: the catalogue that retrying reads.
 
-Each row is one such answer, with the place where it was seen. What is in no row is an error that stays, and is
-told at once. An answer fits by its structured reason where Google gives one, else by its wording.
+Each row is one such answer, with the place where it was seen. What is in no row is an error that stays, and
+is told at once. An answer fits by its structured reason where Google gives one, else by its wording.
 """
 
 import re
