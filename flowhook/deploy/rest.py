@@ -107,12 +107,16 @@ class Api:
                 return None
             raise
 
-    def pages(self, url: str, key: str, **params: Any) -> Iterator[Document]:
-        """Every item of a list, whatever the number of its pages. Raises where a region can't be reached."""
+    def pages(self, url: str, key: str, tolerant: bool = False, **params: Any) -> Iterator[Document]:
+        """Every item of a list, whatever the number of its pages.
+
+        Raises DeployError where a region can't be reached, unless that is tolerable: what is not listed must
+        not be taken for missing.
+        """
         token: str | None = None
         while token != "":
             page = self.get(url, **params, **({"pageToken": token} if token else {}))
-            if page.get("unreachable"):
+            if page.get("unreachable") and not tolerant:
                 raise DeployError(f"these can't be reached now: {', '.join(page['unreachable'])}; try later")
             yield from page.get(key, [])
             token = page.get("nextPageToken", "")

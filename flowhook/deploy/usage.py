@@ -58,7 +58,7 @@ Compares what is there with what should be, and sends the doctor's events. Exit 
         f"""Usage: ./deploy.sh rotate-secret [--secret-file FILE] [--allow-weak-secret] [--finish] {PLACE}
 
 Has receive accept a new secret, generated or from FILE (-: standard input), beside the old one, and prints it
-once it is accepted everywhere. When Flows has it, run this again with --finish: the old one is accepted no more.
+once it is accepted everywhere. When Flows has it, run this again with --finish: the old one is then refused.
 What is deployed stays as it is; nothing of this folder is.
 """,
         (*WHERE, "secret-file"),
