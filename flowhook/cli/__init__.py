@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from flowhook.cli import check, doctor, emulate, handlers, pubsub, run, send, subscriptions
+from flowhook.cli import check, deploy, doctor, emulate, handlers, pubsub, run, send, subscriptions
 from flowhook.cli.errors import CommandError
 
 COMMANDS = {
@@ -21,6 +21,10 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0 done, 1 not done, 2 called with wrong arguments."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == ["deploy"]:
+        # It has commands and options of its own.
+        return deploy.run(words[1:])
     parser = argparse.ArgumentParser(prog="python -m flowhook", description="The command line of flowhook.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, module in COMMANDS.items():
@@ -33,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         module.add_arguments(command)
         command.set_defaults(run=module.run)
-    parsed = parser.parse_args(arguments)
+    commands.add_parser("deploy", help=(deploy.__doc__ or "").partition("\n")[0].rstrip("."))
+    parsed = parser.parse_args(words)
     try:
         status: int = parsed.run(parsed)
     except CommandError as error:

@@ -1,7 +1,7 @@
 """The alerts: when somebody should look, and what each tells them to do."""
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from flowhook.deploy.options import Options
@@ -19,10 +19,11 @@ REJECTED = 5
 SUM = [{"alignmentPeriod": "300s", "perSeriesAligner": "ALIGN_DELTA", "crossSeriesReducer": "REDUCE_SUM"}]
 
 
-def planned(
-    options: Options, place: Place, pushed: Sequence[str], paused: Collection[str], channel: str
-) -> Iterator[Resource]:
-    """The alerts, and the channel that they go through where an address is given."""
+def planned(options: Options, place: Place, watched: Sequence[str], channel: str) -> Iterator[Resource]:
+    """The alerts, and the channel that they go through where an address is given.
+
+    `watched` are the subscriptions whose oldest event must not wait for long.
+    """
     if options.notification_email:
         labels = {"email_address": options.notification_email}
         yield Resource(
@@ -31,7 +32,6 @@ def planned(
             {"type": "email", "displayName": place.name, "labels": labels, "userLabels": {OURS: place.name}},
         )
     channels = [name for name in (channel, options.notification_channel) if name]
-    watched = [name for name in pushed if name not in paused]
     for title, what_to_do, conditions in _alerts(options, place, watched):
         yield Resource(
             "alert", f"{place.name}: {title}", _policy(place, title, what_to_do, conditions, channels)

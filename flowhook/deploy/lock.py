@@ -1,4 +1,4 @@
-"""One deployment at a time: a secret without a version, which only one can create, says who and since when."""
+"""One deployment at a time: a secret without a version, which only one can create, says who and when."""
 
 import getpass
 import os
@@ -29,15 +29,22 @@ def held(api: Api, place: Place, break_it: bool = False) -> Iterator[None]:
     """
     if break_it:
         api.remove(_address(place))
-    take(api, place)
+    nonce = take(api, place)
     try:
         yield
     finally:
+        release(api, place, nonce)
+
+
+def release(api: Api, place: Place, nonce: str) -> None:
+    """Give it back, unless somebody has broken it and holds it now."""
+    holder = api.find(_address(place)) or {}
+    if holder.get("annotations", {}).get("nonce") == nonce:
         api.remove(_address(place))
 
 
-def take(api: Api, place: Place) -> None:
-    """Take it, or raise DeployError."""
+def take(api: Api, place: Place) -> str:
+    """Take it, and give what tells this holder from another. Raises DeployError where somebody holds it."""
     mine = {"who": _who(), "since": _since(api.clock.now()), "nonce": secrets.token_hex(8)}
     try:
         made = _create(api, place, mine, {"automatic": {}})
@@ -49,6 +56,7 @@ def take(api: Api, place: Place) -> None:
     # What is there after an answer that was lost may be ours.
     if holder.get("nonce") != mine["nonce"]:
         raise DeployError(_taken(holder, api.clock.now()))
+    return mine["nonce"]
 
 
 def _create(api: Api, place: Place, mine: dict[str, str], replication: Document) -> Document:
@@ -60,8 +68,8 @@ def _create(api: Api, place: Place, mine: dict[str, str], replication: Document)
 def _taken(holder: Document, now: float) -> str:
     since = str(holder.get("since", ""))
     return (
-        f"another deployment is under way: by {holder.get('who', 'somebody')}, since {since}{_ago(since, now)}. "
-        "If it has died, --break-lock goes on without it"
+        f"another deployment is under way: by {holder.get('who', 'somebody')}, since {since}"
+        f"{_ago(since, now)}. If it has died, --break-lock goes on without it"
     )
 
 

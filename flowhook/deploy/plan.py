@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 from flowhook import probe, subscriptions
 from flowhook.categories import Pattern
@@ -15,6 +16,7 @@ from flowhook.deploy.options import Options
 from flowhook.deploy.resources import (
     CONSUME,
     OURS,
+    PAUSED,
     RECEIVE,
     SECRET_FILE,
     SECRET_FOLDER,
@@ -46,6 +48,8 @@ TOKEN_CREATOR = "roles/iam.serviceAccountTokenCreator"  # noqa: S105 - a role
 EVERYBODY = "allUsers"
 DOCTOR = Declared(probe.HANDLER, (), MAX_ATTEMPTS)
 DOCTOR_FILTER = f'attributes.entity_key = "{probe.KEY}"'
+# The variable of `consume` that nothing but a rollback reads.
+HANDLERS = "FLOWHOOK_HANDLERS"
 # The letters of a hash that tell a subscription from its predecessor.
 HASH = 8
 
@@ -55,13 +59,13 @@ class Facts:
     """What the plan takes from what exists: what only Google knows, and what must stay as it is.
 
     `present` is name, topic and filter of each subscription of ours; `versions` the number that each secret
-    is mounted with.
+    is mounted with; `paused` since when a handler is, by its name.
     """
 
     consume_url: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     present: frozenset[tuple[str, str, str]] = frozenset()
-    paused: frozenset[str] = frozenset()
+    paused: Mapping[str, str] = field(default_factory=dict)
     channel: str = ""
 
 
@@ -76,9 +80,9 @@ def make(options: Options, place: Place, handlers: Sequence[Declared], facts: Fa
         *pushed,
         Resource("repository", place.name, {"format": "DOCKER", "labels": {OURS: place.name}}),
         *_secrets(place, variables),
-        *_functions(options, place, variables, facts),
+        *_functions(options, place, handlers, variables, facts),
         *_services(options, place, facts),
-        *alerts.planned(options, place, [resource.name for resource in pushed], facts.paused, facts.channel),
+        *alerts.planned(options, place, _watched(place, pushed, facts), facts.channel),
     )
     return Plan(resources, tuple(_bindings(options, place, variables, pushed)))
 
@@ -100,6 +104,11 @@ def environment(options: Options, place: Place, function: str) -> dict[str, str]
     }
 
 
+def handlers_variable(handlers: Sequence[Declared]) -> dict[str, str]:
+    """What a revision of `consume` says of itself: which handlers it has, so that a rollback knows."""
+    return {HANDLERS: ",".join(sorted(handler.name for handler in handlers))}
+
+
 def subscription_name(prefix: str, handler: str, topic: str, filter_: str) -> str:
     """The id of a handler's subscription: another filter or topic, which can't be changed, is another one."""
     digest = hashlib.sha256(f"{topic}\n{filter_}".encode()).hexdigest()[:HASH]
@@ -114,7 +123,7 @@ def legacy_name(prefix: str, handler: str) -> str:
 
 def handler_of(place: Place, subscription: str) -> str:
     """The handler that a subscription of this installation belongs to; empty where it is nobody's."""
-    handler, _, _ = subscription.removeprefix(f"{place.name}-").partition("-")
+    handler = unquote(subscription.removeprefix(f"{place.name}-").partition("-")[0])
     return handler if subscription.startswith(f"{place.name}-") and "." in handler else ""
 
 
@@ -150,10 +159,20 @@ def _pushed(options: Options, place: Place, handlers: Sequence[Declared], facts:
     for handler in (*handlers, DOCTOR):
         path, filter_ = _path_and_filter(handler)
         name = _name(place, handler.name, filter_, facts)
-        pushing = facts.consume_url and name not in facts.paused
-        push = {"pushConfig": _push_config(place, path, facts.consume_url) if pushing else {}}
-        fields = {**_common(place, "events", filter_), **_manners(options, place, handler), **push}
+        paused = facts.paused.get(handler.name)
+        pushing = facts.consume_url and not paused
+        fields = {
+            **_common(place, "events", filter_),
+            "labels": {OURS: place.name, **({PAUSED: paused} if paused else {})},
+            **_manners(options, place, handler),
+            "pushConfig": _push_config(place, path, facts.consume_url) if pushing else {},
+        }
         yield Resource("subscription", name, fields)
+
+
+def _watched(place: Place, pushed: Sequence[Resource], facts: Facts) -> list[str]:
+    """The subscriptions of handlers that are not paused: only they have an oldest event to worry about."""
+    return [resource.name for resource in pushed if handler_of(place, resource.name) not in facts.paused]
 
 
 def _path_and_filter(handler: Declared) -> tuple[str, str]:
@@ -226,11 +245,16 @@ def _secrets(place: Place, variables: Mapping[str, Variable]) -> Iterator[Resour
 
 
 def _functions(
-    options: Options, place: Place, variables: Mapping[str, Variable], facts: Facts
+    options: Options,
+    place: Place,
+    handlers: Sequence[Declared],
+    variables: Mapping[str, Variable],
+    facts: Facts,
 ) -> Iterator[Resource]:
     for function in (CONSUME, RECEIVE) if options.pubsub else (RECEIVE,):
         theirs = variables if function == runs_handlers(options) else {}
         plain = {name: options.variables[name] for name, v in theirs.items() if not v.secret}
+        plain |= handlers_variable(handlers) if function == CONSUME else {}
         config = {
             "environmentVariables": {**plain, **environment(options, place, function)},
             "secretEnvironmentVariables": _mounted(place, theirs, facts),

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -107,7 +107,9 @@ class Api:
                 return None
             raise
 
-    def pages(self, url: str, key: str, tolerant: bool = False, **params: Any) -> Iterator[Document]:
+    def pages(
+        self, url: str, key: str, params: Mapping[str, str] | None = None, tolerant: bool = False
+    ) -> Iterator[Document]:
         """Every item of a list, whatever the number of its pages.
 
         Raises DeployError where a region can't be reached, unless that is tolerable: what is not listed must
@@ -115,7 +117,7 @@ class Api:
         """
         token: str | None = None
         while token != "":
-            page = self.get(url, **params, **({"pageToken": token} if token else {}))
+            page = self.get(url, **(params or {}), **({"pageToken": token} if token else {}))
             if page.get("unreachable") and not tolerant:
                 raise DeployError(f"these can't be reached now: {', '.join(page['unreachable'])}; try later")
             yield from page.get(key, [])

@@ -39,7 +39,7 @@ def newest(api: Api, place: Place, secret: str) -> Version | None:
 
 def enabled(api: Api, place: Place, secret: str) -> list[str]:
     """The numbers of the versions that can be read, the highest first."""
-    found = api.pages(f"{_address(place, secret)}/versions", "versions", filter="state:ENABLED")
+    found = api.pages(f"{_address(place, secret)}/versions", "versions", {"filter": "state:ENABLED"})
     numbers = [int(version["name"].rpartition("/")[2]) for version in found if version["state"] == "ENABLED"]
     return [str(number) for number in sorted(numbers, reverse=True)]
 

@@ -7,7 +7,7 @@ from functools import partial
 from flowhook.deploy import kinds, policies, secrets
 from flowhook.deploy.errors import DeployError
 from flowhook.deploy.kinds import FUNCTIONS, KINDS
-from flowhook.deploy.plan import Facts
+from flowhook.deploy.plan import Facts, handler_of
 from flowhook.deploy.resources import CONSUME, OURS, PAUSED, Place, Plan
 from flowhook.deploy.rest import Api, Document
 
@@ -42,7 +42,11 @@ class State:
             consume_url=consume.get("serviceConfig", {}).get("uri", ""),
             versions=dict(self.versions),
             present=frozenset((name, s["topic"], s.get("filter", "")) for name, s in pushed.items()),
-            paused=frozenset(name for name, s in pushed.items() if PAUSED in s.get("labels", {})),
+            paused={
+                handler_of(place, name): s["labels"][PAUSED]
+                for name, s in pushed.items()
+                if PAUSED in s["labels"]
+            },
             channel=channels[0] if channels else "",
         )
 
