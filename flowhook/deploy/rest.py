@@ -72,7 +72,10 @@ def _credentials() -> Credentials:
     try:
         credentials, _ = google.auth.default(scopes=[SCOPE])
     except GoogleAuthError as error:
-        raise DeployError(f"neither gcloud nor application-default credentials are here: {error}") from None
+        raise DeployError(
+            "gcloud is not installed (https://cloud.google.com/sdk/docs/install), "
+            f"and there are no application-default credentials: {error}"
+        ) from None
     return credentials
 
 

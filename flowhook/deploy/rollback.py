@@ -42,7 +42,7 @@ def roll_back(run: Deployment) -> None:
 
 
 def targets(run: Deployment) -> dict[str, Document]:
-    """The revision for each function, `consume` first. Raises DeployError where there is none that will do."""
+    """The revision for each function, `consume` first. Raises DeployError where none will do."""
     found: dict[str, Document] = {}
     for target in (CONSUME, RECEIVE):
         if ("function", run.place.called(target)) in run.state.found:
