@@ -278,7 +278,6 @@ def _mounted(place: Place, variables: Mapping[str, Variable], facts: Facts) -> l
     return [
         {
             "key": name,
-            "projectId": place.project,
             "secret": secret,
             "version": facts.versions.get(secret, "1"),
         }

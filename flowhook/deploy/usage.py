@@ -48,6 +48,7 @@ both functions; every other VARIABLE=value is for the handlers.
     ),
     "status": Usage(
         f"""Usage: ./deploy.sh status {PLACE} [--json]
+       [--delivery D] [--public P]
 
 Compares what is there with what should be, and sends the doctor's events. Exit status 1 if anything is wrong.
 """,
@@ -55,17 +56,19 @@ Compares what is there with what should be, and sends the doctor's events. Exit 
         ("json",),
     ),
     "rotate-secret": Usage(
-        f"""Usage: ./deploy.sh rotate-secret [--secret-file FILE] [--allow-weak-secret] [--finish] {PLACE}
+        f"""Usage: ./deploy.sh rotate-secret [--finish] [--secret-file FILE] [--allow-weak-secret]
+       {PLACE} [--dry-run] [--break-lock]
 
 Has receive accept a new secret, generated or from FILE (-: standard input), beside the old one, and prints it
 once it is accepted everywhere. When Flows has it, run this again with --finish: the old one is then refused.
 What is deployed stays as it is; nothing of this folder is.
 """,
         (*WHERE, "secret-file"),
-        ("allow-weak-secret", "finish", "dry-run", "yes", "break-lock"),
+        ("allow-weak-secret", "finish", "dry-run", "break-lock"),
     ),
     "rollback": Usage(
         f"""Usage: ./deploy.sh rollback {PLACE} [--dry-run] [--yes]
+       [--break-lock]
 
 Sends all traffic to the revisions before the present ones, consume first. The next deployment ends it.
 """,
@@ -73,11 +76,12 @@ Sends all traffic to the revisions before the present ones, consume first. The n
         ("dry-run", "yes", "break-lock"),
     ),
     "delete": Usage(
-        f"""Usage: ./deploy.sh delete [--all] [--yes] [--dry-run] {PLACE}
+        f"""Usage: ./deploy.sh delete [--all] [--dry-run] [--yes] [--break-lock]
+       {PLACE}
 
 Lists what is there, asks, and deletes it. The secret and the dead letters stay, unless --all is given.
 """,
         WHERE,
-        ("all", "dry-run", "json", "yes", "break-lock"),
+        ("all", "dry-run", "yes", "break-lock"),
     ),
 }
