@@ -3,6 +3,7 @@
 `./deploy.sh --help` says which commands and options there are.
 """
 
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from flowhook.deploy.surroundings import Row, Surroundings, Visit
 
 
 def run(words: Sequence[str]) -> int:
-    """Run one of the commands."""
+    """Run one of the commands. Being told to end is being interrupted: what is held is given back."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     return commands.main(words, Surroundings(Path.cwd(), ByHttp()))
 
 

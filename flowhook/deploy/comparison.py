@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from flowhook.deploy import diff
-from flowhook.deploy.plan import EVERYBODY, INVOKER
 from flowhook.deploy.resources import CONSUME, Binding, Place, Plan
 from flowhook.deploy.state import State
 from flowhook.deploy.surroundings import Row
@@ -36,15 +35,6 @@ def unexpected(plan: Plan, state: State, place: Place) -> Iterator[Binding]:
                 binding = Binding(kind, name, given["role"], member)
                 if binding not in plan.bindings and not member.startswith("deleted:"):
                     yield binding
-
-
-def is_open(state: State, place: Place) -> bool:
-    """Whether everybody may call `consume`, by its policy or because nobody looks at it."""
-    key = ("service", place.called(CONSUME))
-    everybody = Binding(*key, INVOKER, EVERYBODY)
-    return diff.holds(state.policies.get(key, {}), everybody) or bool(
-        state.found.get(key, {}).get("invokerIamDisabled")
-    )
 
 
 def _row(what: str, seen: str) -> Row:

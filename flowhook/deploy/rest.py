@@ -158,15 +158,16 @@ class Api:
 
         `before_again` looks, after an answer that was lost, whether all is done already.
         """
-        pauses = self.clock.pauses(PATIENCE)
+        started, pauses = self.clock.now(), self.clock.pauses(PATIENCE)
         while True:
             try:
                 return self._ask(method, url, body, params)
             except (Refusal, Unanswered) as problem:
-                passed = next(pauses, None)
-                if passed is None or not _will_pass(problem, passed):
+                if not _will_pass(problem, self.clock.now() - started):
                     raise
                 self._tell_waiting(problem.waits_for)
+                if next(pauses, None) is None:
+                    raise
                 if not isinstance(problem, Refusal) or problem.status >= 500:
                     found = before_again()
                     if found is not None:
