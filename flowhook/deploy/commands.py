@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from flowhook.deploy import (
     comparison,
-    declared,
     deletion,
     deployment,
     diff,
@@ -73,7 +72,7 @@ def deploy(wanted: Options, around: Surroundings) -> int:
 def status(wanted: Options, around: Surroundings) -> int:
     """Compare what is there with what should be, and send the doctor's events."""
     run = deployment.opened(wanted, around)
-    run.handlers = declared.ask(around.folder)
+    run.handlers = around.declared(around.folder)
     run.read()
     if run.place.secret not in run.state.versions:
         raise DeployError("there is no secret: ./deploy.sh")

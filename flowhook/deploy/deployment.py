@@ -135,10 +135,10 @@ def opened(options: Options, around: Surroundings) -> Deployment:
 
 def check(run: Deployment) -> None:
     """Look at the source and the project; what is wrong with them stops a deployment before it begins."""
-    run.handlers = declared.ask(run.around.folder)
+    run.handlers = run.around.declared(run.around.folder)
     source.requirements(run.around.folder)
     settings = plan.environment(run.options, run.place, CONSUME)
-    declared.check_source(run.around.folder, settings)
+    run.around.check_source(run.around.folder, settings)
     project.check_billing(run.api, run.place)
 
 

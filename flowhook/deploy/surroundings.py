@@ -4,15 +4,16 @@ Tests bring their own.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import requests
 
-from flowhook.deploy import functions, rest
+from flowhook.deploy import declared, functions, rest
 from flowhook.deploy.clock import Clock
+from flowhook.deploy.declared import Declared
 from flowhook.deploy.functions import Gcloud
 from flowhook.deploy.resources import Place
 from flowhook.deploy.rest import Api
@@ -80,6 +81,9 @@ class Surroundings:
     login: Callable[[], requests.Session] = rest.login
     gcloud: Gcloud = functions.gcloud
     clock: Clock = field(default_factory=Clock)
+    # What the handlers in a folder declare, and whether the source there would start with some settings.
+    declared: Callable[[Path], tuple[Declared, ...]] = declared.ask
+    check_source: Callable[[Path, Mapping[str, str]], None] = declared.check_source
     tell: Callable[[str], None] = tell
     show: Callable[[str], None] = show
     ask: Callable[[str], bool | None] = ask
