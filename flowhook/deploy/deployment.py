@@ -139,7 +139,7 @@ def check(run: Deployment) -> None:
     source.requirements(run.around.folder)
     settings = plan.environment(run.options, run.place, CONSUME)
     run.around.check_source(run.around.folder, settings)
-    project.check_billing(run.api, run.place)
+    project.check_billing(run.api.billed_to(""), run.place)
 
 
 def agreed(run: Deployment, question: str) -> None:

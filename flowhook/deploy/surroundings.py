@@ -11,9 +11,10 @@ from typing import NamedTuple, Protocol
 
 import requests
 
-from flowhook.deploy import declared, functions, rest
+from flowhook.deploy import functions, rest
 from flowhook.deploy.clock import Clock
-from flowhook.deploy.declared import Declared
+from flowhook.deploy.declared import Declared, check_source
+from flowhook.deploy.declared import ask as ask_handlers
 from flowhook.deploy.functions import Gcloud
 from flowhook.deploy.resources import Place
 from flowhook.deploy.rest import Api
@@ -82,8 +83,8 @@ class Surroundings:
     gcloud: Gcloud = functions.gcloud
     clock: Clock = field(default_factory=Clock)
     # What the handlers in a folder declare, and whether the source there would start with some settings.
-    declared: Callable[[Path], tuple[Declared, ...]] = declared.ask
-    check_source: Callable[[Path, Mapping[str, str]], None] = declared.check_source
+    declared: Callable[[Path], tuple[Declared, ...]] = ask_handlers
+    check_source: Callable[[Path, Mapping[str, str]], None] = check_source
     tell: Callable[[str], None] = tell
     show: Callable[[str], None] = show
     ask: Callable[[str], bool | None] = ask
