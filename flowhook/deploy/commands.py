@@ -94,7 +94,7 @@ def show_plan(run: Deployment) -> None:
     plan = run.plan()
     todo = {
         "enable": [*project.missing(run.state.apis)],
-        "changes": [*map(str, run.changes())],
+        "changes": [str(change) for change in run.changes() if is_shown(change)],
         "grants": [str(grant.binding) for grant in diff.grants(plan, run.state.policies)],
         "retire": [*deployment.orphans(run)],
         "supersede": [*deployment.superseded(run)],
@@ -108,6 +108,11 @@ def show_plan(run: Deployment) -> None:
         for thing in things:
             run.around.show(thing if verb == "changes" else f"{SHOWN.get(verb, verb)} {thing}")
     run.tell("This was a dry run: nothing has been changed.")
+
+
+def is_shown(change: diff.Change) -> bool:
+    """Whether a change is one by itself: functions, and what they bring with them, are deployed each time."""
+    return change.resource.kind not in ("function", "service") or change.action == "change"
 
 
 SHOWN = {

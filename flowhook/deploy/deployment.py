@@ -277,7 +277,8 @@ def retire_handlers(run: Deployment) -> None:
         retire(run, gone)
         return
     run.tell("What is published for them waits there, unpushed, until they are removed or back.")
-    run.api.together(partial(hold, run, name) for name in gone)
+    pushing = [name for name in gone if run.state.found["subscription", name].get("pushConfig")]
+    run.api.together(partial(hold, run, name) for name in pushing)
 
 
 def hold(run: Deployment, name: str) -> None:

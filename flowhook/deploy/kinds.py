@@ -102,7 +102,9 @@ def change(api: Api, resource: Resource, present: Mapping[str, Any], paths: Sequ
     url = f"{row.base}/{present['name']}"
     mask = ",".join(paths)
     if row.wrapped:
-        body = {row.wrapped: {"name": present["name"], **fields}, "updateMask": mask}
+        # The topic of a subscription is required, and can't be changed.
+        same = {name: present[name] for name in ("name", "topic") if name in present}
+        body = {row.wrapped: {**same, **fields}, "updateMask": mask}
         changed = api.request("PATCH", url, body)
     else:
         changed = api.request("PATCH", url, {"name": present["name"], **fields}, updateMask=mask)

@@ -58,19 +58,24 @@ def mount(api: Api, place: Place, number: str) -> None:
 
 
 def disable_old(api: Api, place: Place, current: Version) -> None:
-    """Disable every version without the current secret, or that no revision mounts.
+    """Let nobody read what is outdated."""
+    numbers = outdated(api, place, current)
+    api.together(partial(secrets.disable, api, place, place.secret, number) for number in numbers)
+
+
+def outdated(api: Api, place: Place, current: Version) -> list[str]:
+    """Every version without the current secret, or that no revision mounts.
 
     A revision that a rollback may choose could not start without what it mounts.
     """
     mounted = {services.secret_version(revision) for revision in services.revisions(api, place, RECEIVE)}
     older = [number for number in secrets.enabled(api, place, place.secret) if number != current.number]
     held = api.together(partial(secrets.read, api, place, place.secret, number) for number in older)
-    unneeded = [
+    return [
         version.number
         for version in held
         if current.accepted[0] not in version.accepted or version.number not in mounted
     ]
-    api.together(partial(secrets.disable, api, place, place.secret, number) for number in unneeded)
 
 
 def _is_there(run: Deployment) -> bool:
@@ -99,8 +104,6 @@ def _finishing(run: Deployment, version: Version, mounted: str) -> bytes:
         if mounted not in (version.number, "latest"):
             raise DeployError("the rotation has not come to its end: ./deploy.sh rotate-secret")
         return version.accepted[0]
-    if mounted == version.number:
-        before = secrets.enabled(run.api, run.place, run.place.secret)[1:]
-        if not before:
-            raise DeployError("no rotation is under way")
+    if mounted == version.number and not outdated(run.api, run.place, version):
+        raise DeployError("no rotation is under way")
     return version.payload

@@ -69,7 +69,8 @@ def change(
     while True:
         service = read(api, place, function)
         etag = {"etag": service["etag"]} if "etag" in service else {}
-        body = {"name": service["name"], **etag, **fields(service)}
+        # Google's description has the template required, whatever the mask says.
+        body = {"name": service["name"], "template": service["template"], **etag, **fields(service)}
         try:
             operation = api.request("PATCH", address(place, function), body, updateMask=mask)
             api.finished(RUN, operation)

@@ -53,12 +53,15 @@ class Doctor(Protocol):
 
 def tell(text: str) -> None:
     """To whoever watches; what a program reads goes to standard output."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - a command prints
+    # In one piece, for others write at the same time.
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
 def show(text: str) -> None:
     """To standard output."""
-    print(text, flush=True)  # noqa: T201 - a command prints
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def ask(question: str) -> bool | None:
