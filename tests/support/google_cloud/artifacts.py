@@ -25,9 +25,9 @@ class Repositories:
 
     def routes(self, routes: Routes) -> None:
         base = f"{HOST}/v1/projects/*/locations/*/repositories"
-        routes.add("GET", base, lambda *_: {"repositories": list(self.found.values())})
+        routes.add("GET", base, self._list)
         routes.add("POST", base, self._create)
-        routes.add("GET", f"{base}/*", lambda r, p, region, name: self._find(name))
+        routes.add("GET", f"{base}/*", lambda r, p, region, name: self._find(f"{region}/{name}"))
         routes.add("PATCH", f"{base}/*", self._change)
         routes.add("DELETE", f"{base}/*", self._delete)
         policy_routes(routes, self._iam, base, "repositories", self._find)
@@ -38,9 +38,12 @@ class Repositories:
             raise Refusal(404, f"Requested entity was not found: {name}.")
         return self.found[name]
 
+    def _list(self, request: Request, project: str, region: str) -> Document:
+        return {"repositories": [r for name, r in self.found.items() if name.startswith(f"{region}/")]}
+
     def _create(self, request: Request, project: str, region: str) -> Document:
         name, given = request.query["repositoryId"], request.document
-        if name in self.found:
+        if f"{region}/{name}" in self.found:
             raise Refusal(409, "the repository already exists")
         if not re.fullmatch(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", name) or given.get("format") != "DOCKER":
             raise Refusal(400, "The repository's name or format is not valid.")
@@ -51,23 +54,25 @@ class Repositories:
         parent = f"projects/{project}/locations/{region}/"
 
         def finish() -> Document:
-            self.found[name] = {**given, "name": f"{parent}repositories/{name}"}
-            self._functions.repositories.add(name)
-            return self.found[name]
+            made = self.found[f"{region}/{name}"] = {**given, "name": f"{parent}repositories/{name}"}
+            self._functions.repositories.add(made["name"])
+            return made
 
         return self._operations.start(parent, 3, finish)
 
     def _change(self, request: Request, project: str, region: str, name: str) -> Document:
-        self.found[name] = patched(self._find(name), request.document, request.query["updateMask"])
-        return self.found[name]
+        present = self._find(f"{region}/{name}")
+        changed = patched(present, request.document, request.query["updateMask"])
+        self.found[f"{region}/{name}"] = changed
+        return changed
 
     def _delete(self, request: Request, project: str, region: str, name: str) -> Document:
-        self._find(name)
+        full = self._find(f"{region}/{name}")["name"]
 
         def finish() -> Document:
-            self.found.pop(name, None)
-            self._functions.repositories.discard(name)
-            self._iam.forget(f"repositories/{name}")
+            self.found.pop(f"{region}/{name}", None)
+            self._functions.repositories.discard(full)
+            self._iam.forget(f"repositories/{region}/{name}")
             return {}
 
         return self._operations.start(f"projects/{project}/locations/{region}/", 3, finish)

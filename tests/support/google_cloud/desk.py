@@ -52,11 +52,17 @@ class Doctor:
         self._visits += 1
         ends = self._plane.time.now + visit.patience
         event = self._event()
-        while (status := flows.post(self._plane, event, visit.secret, visit.place.called("receive"))) != 200:
+        while (
+            status := flows.post(
+                self._plane, event, visit.secret, f"{visit.place.region}/{visit.place.called('receive')}"
+            )
+        ) != 200:
             if self._plane.time.now >= ends:
                 return [Row("a signed event is accepted", False, str(status))]
             self._plane.time.advance(EXAMINED_EVERY)
-        wrong = flows.post(self._plane, event, b"a-wrong-secret", visit.place.called("receive"))
+        wrong = flows.post(
+            self._plane, event, b"a-wrong-secret", f"{visit.place.region}/{visit.place.called('receive')}"
+        )
         arrived = self._arrives(visit.place.called("rejected"), event, ends)
         return [
             Row("a signed event is accepted", True, "200"),

@@ -1,5 +1,6 @@
 """What can go wrong or be slow: each is as a project in a good hour would have it until a test says more."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,8 +21,8 @@ class Faults:
     addresses_late: float = 0.0
     metrics_late: float = 60.0
     traffic_late: float = 5.0
-    # Functions whose creation ends with the state FAILED and no address.
-    half_created: set[str] = field(default_factory=set)
+    # Functions whose creation ends with the state FAILED and no address, and how often.
+    half_created: Counter[str] = field(default_factory=Counter)
     builds_fail: bool = False
     answers_fail: bool = False
     # The builds and operations that fail with a row of the catalogue before they succeed, by its name.

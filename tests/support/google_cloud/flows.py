@@ -78,7 +78,9 @@ def body(number: int, collection: str, operation: str, now: float) -> bytes:
     return json.dumps(document).encode()
 
 
-def post(plane: ControlPlane, event: bytes, secret: bytes, function: str = "flowhook-receive") -> int:
+def post(
+    plane: ControlPlane, event: bytes, secret: bytes, function: str = "europe-west1/flowhook-receive"
+) -> int:
     """Send an event to where the function is; its status."""
     service = plane.run.found.get(function)
     if service is None:

@@ -50,7 +50,7 @@ class Image:
 
 
 class Functions:
-    """Functions of one project, by name; a name is in one region only."""
+    """Functions of one project, by REGION/NAME."""
 
     def __init__(self, iam: Iam, run: Run, time: Timeline, faults: Faults) -> None:
         self.found: dict[str, Document] = {}
@@ -72,7 +72,7 @@ class Functions:
             "GET", f"{base}/*/runtimes", lambda *_: {"runtimes": [_runtime(name) for name in RUNTIMES]}
         )
         routes.add("GET", f"{base}/*/functions", self._list)
-        routes.add("GET", f"{base}/*/functions/*", lambda r, p, region, name: self._find(name, region))
+        routes.add("GET", f"{base}/*/functions/*", lambda r, p, region, name: self._find(f"{region}/{name}"))
         routes.add("POST", f"{base}/*/functions:generateUploadUrl", self._upload_url)
         routes.add("POST", f"{base}/*/functions", self._create)
         routes.add("PATCH", f"{base}/*/functions/*", self._update)
@@ -80,9 +80,13 @@ class Functions:
         routes.add("PUT", f"{UPLOADS}/uploads/*", self._upload)
         self._operations.routes(routes)
 
-    def _find(self, name: str, region: str = "") -> Document:
+    def put(self, name: str, document: Document) -> None:
+        """Have a function be there."""
+        self.found[name] = document
+
+    def _find(self, name: str) -> Document:
         found = self.found.get(name)
-        if found is None or (region and f"/locations/{region}/" not in found["name"]):
+        if found is None:
             raise Refusal(404, f"Resource '{name}' was not found")
         return found
 
@@ -105,7 +109,7 @@ class Functions:
 
     def _create(self, request: Request, project: str, region: str) -> Document:
         name, given = request.query["functionId"], request.document
-        if name in self.found:
+        if f"{region}/{name}" in self.found:
             raise Refusal(409, f"Resource '{name}' already exists")
         if not re.fullmatch(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", name):
             raise Refusal(400, "Invalid function name.")
@@ -115,11 +119,15 @@ class Functions:
         config = {**CONFIG, **given.get("serviceConfig", {})}
         function = {**given, "name": full, "serviceConfig": config, "environment": "GEN_2"}
         self._check(function)
-        self.found[name] = {**function, "state": "DEPLOYING", "updateTime": stamp(self._time.now)}
+        self.found[f"{region}/{name}"] = {
+            **function,
+            "state": "DEPLOYING",
+            "updateTime": stamp(self._time.now),
+        }
         return self._start(project, region, name, function)
 
     def _update(self, request: Request, project: str, region: str, name: str) -> Document:
-        present = self._find(name, region)
+        present = self._find(f"{region}/{name}")
         if present["state"] == "DEPLOYING":
             raise refusal_for("operation-queued")
         mask = request.query.get("updateMask", "")
@@ -143,7 +151,7 @@ class Functions:
             try:
                 return self._deploy(name, region, function)
             except Refusal as refusal:
-                self._fail(name, str(refusal))
+                self._fail(f"{region}/{name}", str(refusal))
                 raise
 
         return self._operations.start(parent, self.build_takes, finish, metadata)
@@ -157,21 +165,22 @@ class Functions:
     def _deploy(self, name: str, region: str, function: Document) -> Document:
         config, build = function["serviceConfig"], function["buildConfig"]
         image = self._build(function)
-        if name in self._faults.half_created:
-            self._faults.half_created.discard(name)
+        if self._faults.half_created[name] > 0:
+            self._faults.half_created[name] -= 1
             raise Refusal(400, "Could not create or update Cloud Run service.", "FAILED_PRECONDITION")
         reset = bool(config.get("allTrafficOnLatestRevision"))
         ingress = INGRESS[config.get("ingressSettings", "ALLOW_ALL")]
-        self._run.deploy(name, region, Wanted(_template(function), image, ingress, reset))
-        self.archives[name] = image.archive
+        self._run.deploy(name, region, Wanted(template_of(function), image, ingress, reset))
+        key = f"{region}/{name}"
+        self.archives[key] = image.archive
         service = f"projects/{self._iam.project}/locations/{region}/services/{name}"
         kept = {**build, "source": {"storageSource": {}}}
         document = {**function, "buildConfig": kept, "state": "ACTIVE", "updateTime": stamp(self._time.now)}
         document["serviceConfig"] = {**config, "service": service}
         document.pop("stateMessages", None)
-        self.found[name] = document
-        self._time.after(self._faults.addresses_late, lambda: self._address(name))
-        return self.found[name]
+        self.found[key] = document
+        self._time.after(self._faults.addresses_late, lambda: self._address(key))
+        return self.found[key]
 
     def _address(self, name: str) -> None:
         uri = self._run.find(name).document["uri"]
@@ -195,7 +204,8 @@ class Functions:
 
     def _may_build(self, builder: str, repository: str) -> bool:
         project = f"projects/{self._iam.project}"
-        places = [project, *([f"repositories/{last(repository)}"] if repository else [])]
+        parts = repository.split("/")
+        places = [project, *([f"repositories/{parts[3]}/{parts[5]}"] if repository else [])]
         writes = any(self._iam.permits(place, WRITER, builder) for place in places)
         return writes and all(self._iam.permits(project, role, builder) for role in BUILD_ROLES)
 
@@ -218,21 +228,21 @@ class Functions:
             raise Refusal(400, "The source is not there.")
 
     def _check_repository(self, repository: str) -> None:
-        if last(repository) not in self.repositories:
+        if repository not in self.repositories:
             raise Refusal(400, f"The repository {repository} does not exist.")
 
     def _delete(self, request: Request, project: str, region: str, name: str) -> Document:
-        self._find(name, region)
+        self._find(f"{region}/{name}")
 
         def finish() -> Document:
-            self.found.pop(name, None)
-            self._run.remove(name)
+            self.found.pop(f"{region}/{name}", None)
+            self._run.remove(f"{region}/{name}")
             return {}
 
         return self._operations.start(f"projects/{project}/locations/{region}/", 10, finish)
 
 
-def _template(function: Document) -> Document:
+def template_of(function: Document) -> Document:
     """What a revision of the service is made of."""
     config = function["serviceConfig"]
     entries: list[Document] = [

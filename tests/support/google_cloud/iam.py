@@ -200,19 +200,27 @@ def _without_condition(binding: Document) -> Document:
 def policy_routes(  # noqa: PLR0913 - one call a kind of resource
     routes: Routes, iam: Iam, prefix: str, kind: str, exists: Callable[[str], object], *, read: str = "GET"
 ) -> None:
-    """Policies of the resources at `prefix`/NAME. `exists` raises Refusal for a name that is not there."""
+    """Policies of the resources at `prefix`/NAME, which are `kind`/NAME or `kind`/REGION/NAME.
+
+    `exists` raises Refusal for a name that is not there.
+    """
+
+    def resource_of(names: tuple[str, ...]) -> str:
+        """What is regional has its region in its name, after the project."""
+        name = "/".join(names[1:]) if len(names) > 1 else names[0]
+        exists(name)
+        return f"{kind}/{name}"
 
     def get(request: Request, *names: str) -> Document:
-        exists(names[-1])
+        resource = resource_of(names)
         asked = request.query.get("options.requestedPolicyVersion") or request.query.get(
             "optionsRequestedPolicyVersion"
         )
         option = request.document.get("options", {}).get("requestedPolicyVersion", 1)
-        return iam.read(f"{kind}/{names[-1]}", int(asked or option))
+        return iam.read(resource, int(asked or option))
 
     def put(request: Request, *names: str) -> Document:
-        exists(names[-1])
-        return iam.write(f"{kind}/{names[-1]}", request.document.get("policy", {}))
+        return iam.write(resource_of(names), request.document.get("policy", {}))
 
     routes.add(read, f"{prefix}/*:getIamPolicy", get)
     routes.add("POST", f"{prefix}/*:setIamPolicy", put)

@@ -276,6 +276,10 @@ class PubSub:
     def _list_subscriptions(self, request: Request, project: str) -> Document:
         return {"subscriptions": [self.found[name].document for name in sorted(self.found)]}
 
+    def put_topic(self, name: str, document: Document) -> None:
+        """Have a topic be there."""
+        self.topics[name] = Topic(document)
+
     def put(self, name: str, document: Document) -> None:
         """Have a subscription be there."""
         self.found[name] = Subscription(document, self._time.now)

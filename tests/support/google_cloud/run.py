@@ -106,7 +106,7 @@ class Run:
     def routes(self, routes: Routes) -> None:
         base = f"{HOST}/v2/projects/*/locations/*/services"
         routes.add("GET", base, self._list)
-        routes.add("GET", f"{base}/*", lambda r, p, region, name: self.find(name, region).document)
+        routes.add("GET", f"{base}/*", lambda r, p, region, name: self.find(f"{region}/{name}").document)
         routes.add("PATCH", f"{base}/*", self._patch)
         routes.add("GET", f"{base}/*/revisions", self._revisions)
         routes.add("GET", f"{base}/*/revisions/*", self._revision)
@@ -118,9 +118,10 @@ class Run:
 
     # --- what others ask ---
 
-    def find(self, name: str, region: str = "") -> Service:
+    def find(self, name: str) -> Service:
+        """By REGION/NAME."""
         found = self.found.get(name)
-        if found is None or (region and f"/locations/{region}/" not in found.document["name"]):
+        if found is None:
             raise Refusal(404, f"Resource '{name}' of kind 'SERVICE' does not exist.")
         return found
 
@@ -130,7 +131,7 @@ class Run:
         full = f"projects/{self._iam.project}/locations/{region}/services/{name}"
         uri = f"https://{name}-hash-{'ew' if region.startswith('europe') else 'uc'}.a.run.app"
         revision = self._start(full, template, image)
-        service = self.found.get(name)
+        service = self.found.get(f"{region}/{name}")
         if service is None:
             document = {
                 "name": full,
@@ -138,7 +139,7 @@ class Run:
                 "urls": [uri],
                 "traffic": [{"type": LATEST, "percent": 100}],
             }
-            service = self.found[name] = Service(document, image)
+            service = self.found[f"{region}/{name}"] = Service(document, image)
         if wanted.all_traffic:
             service.document["traffic"] = [{"type": LATEST, "percent": 100}]
         if self._faults.redeployment_checks_invokers:
@@ -188,7 +189,7 @@ class Run:
     def _lets_in(self, service: Service, email: str, audience: str) -> bool:
         if service.document.get("invokerIamDisabled"):
             return True
-        name = last(service.document["name"])
+        name = _key(service)
         token = email if audience == service.document["uri"] else ""
         return self._iam.permits(f"services/{name}", INVOKER, token)
 
@@ -290,11 +291,11 @@ class Run:
     # --- routes ---
 
     def _list(self, request: Request, project: str, region: str) -> Document:
-        names = [name for name in sorted(self.found) if f"/{region}/" in self.found[name].document["name"]]
+        names = [name for name in sorted(self.found) if name.startswith(f"{region}/")]
         return {"services": [self.found[name].document for name in names]}
 
     def _patch(self, request: Request, project: str, region: str, name: str) -> Document:
-        service, given = self.find(name, region), request.document
+        service, given = self.find(f"{region}/{name}"), request.document
         if given.get("etag") != service.document["etag"]:
             raise Refusal(409, "The etag is stale.", "ABORTED")
         mask = request.query.get("updateMask", "")
@@ -325,11 +326,17 @@ class Run:
                 raise Refusal(400, f"Revision {target.get('revision')} does not exist.")
 
     def _revisions(self, request: Request, project: str, region: str, name: str) -> Document:
-        found = list(self.find(name, region).revisions.values())
+        found = list(self.find(f"{region}/{name}").revisions.values())
         return {"revisions": [revision.document for revision in reversed(found)]}
 
     def _revision(self, request: Request, project: str, region: str, name: str, revision: str) -> Document:
-        found = self.find(name, region).revisions.get(revision)
+        found = self.find(f"{region}/{name}").revisions.get(revision)
         if found is None:
             raise Refusal(404, f"Resource '{revision}' of kind 'REVISION' does not exist.")
         return found.document
+
+
+def _key(service: Service) -> str:
+    """REGION/NAME, as resources with policies are called."""
+    parts = service.document["name"].split("/")
+    return f"{parts[3]}/{parts[5]}"

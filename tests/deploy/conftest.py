@@ -1,0 +1,20 @@
+"""A desk to deploy from, and one in whose project a first deployment has been made."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.google_cloud.desk import Desk
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    return Desk(tmp_path / "project", monkeypatch)
+
+
+@pytest.fixture
+def deployed(desk: Desk) -> Iterator[Desk]:
+    ran = desk.run("--yes")
+    assert ran.status == 0, ran.output
+    return desk
