@@ -1,6 +1,5 @@
 """A desk to deploy from, and one in whose project a first deployment has been made."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
 
 
 @pytest.fixture
-def deployed(desk: Desk) -> Iterator[Desk]:
+def deployed(desk: Desk) -> Desk:
     ran = desk.run("--yes")
     assert ran.status == 0, ran.output
     return desk

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +43,9 @@ class Ran:
 class Doctor:
     """Sends what flowhook's doctor sends, and looks at what comes of it in the simulation."""
 
-    def __init__(self, plane: ControlPlane) -> None:
+    def __init__(self, plane: ControlPlane, tell: Callable[[str], None]) -> None:
         self._plane = plane
+        self._tell = tell
         self._visits = 0
 
     def examine(self, visit: Visit) -> list[Row]:
@@ -71,7 +72,10 @@ class Doctor:
         ]
 
     def report(self, rows: Sequence[Row], url: str) -> None:
-        """Nobody looks."""
+        """Only what is wrong."""
+        for row in rows:
+            if not row.ok:
+                self._tell(f"WRONG {row.what}: {row.seen}")
 
     def _event(self) -> bytes:
         document = json.loads(flows.body(self._visits, "doctors", "created", self._plane.time.now))
@@ -148,7 +152,7 @@ class Desk:
     def _surroundings(self) -> Surroundings:
         return Surroundings(
             folder=self.folder,
-            doctor=Doctor(self.plane),
+            doctor=Doctor(self.plane, self._tell),
             login=lambda: Session(self.plane),
             gcloud=self.gcloud,
             clock=clock(self.plane.time),

@@ -165,7 +165,7 @@ class Functions:
     def _deploy(self, name: str, region: str, function: Document) -> Document:
         config, build = function["serviceConfig"], function["buildConfig"]
         image = self._build(function)
-        if self._faults.half_created[name] > 0:
+        if self._faults.half_created[name] > 0 and f"{region}/{name}" not in self._run.found:
             self._faults.half_created[name] -= 1
             raise Refusal(400, "Could not create or update Cloud Run service.", "FAILED_PRECONDITION")
         reset = bool(config.get("allTrafficOnLatestRevision"))

@@ -25,6 +25,15 @@ ROLES = {
     "accounts": {"serviceAccountTokenCreator", "serviceAccountUser", "workloadIdentityUser"},
     "projects": {"logWriter", "writer", "objectViewer", "editor", "builder", "viewer"},
 }
+# What somebody who works in the same project writes meanwhile; elsewhere it is who is audited.
+AUDITED = [{"service": "allServices", "auditLogConfigs": [{"logType": "DATA_READ"}]}]
+STRANGERS_ROLES = {
+    "topics": "roles/pubsub.viewer",
+    "subscriptions": "roles/pubsub.viewer",
+    "repositories": "roles/artifactregistry.reader",
+    "accounts": "roles/iam.serviceAccountUser",
+    "projects": "roles/viewer",
+}
 Grant = tuple[str, str]
 
 
@@ -111,10 +120,12 @@ class Iam:
         self._keep(resource, {**present, "bindings": given, "version": version})
 
     def _interfere(self, resource: str) -> None:
-        kind = resource.partition("/")[0]
-        role = {"topics": "pubsub.viewer", "subscriptions": "pubsub.viewer", "services": "run.viewer"}
-        chosen = role.get(kind, "viewer")
-        self.plant(resource, f"roles/{chosen}", STRANGER)
+        role = STRANGERS_ROLES.get(resource.partition("/")[0])
+        if role:
+            self.plant(resource, role, STRANGER)
+        else:
+            present = self.policies[resource]
+            self._keep(resource, {**present, "auditConfigs": AUDITED})
 
     def _keep(self, resource: str, policy: Document) -> None:
         before = self.grants(resource)
@@ -181,13 +192,17 @@ class Iam:
     def _delete(self, request: Request, project: str, email: str) -> Document:
         if email not in self.accounts:
             raise Refusal(404, f"Unknown service account {email}.")
+        self.delete(email)
+        return {}
+
+    def delete(self, email: str) -> None:
+        """Delete an account; policies keep a trace of it."""
         uid, gone = self.accounts.pop(email), f"serviceAccount:{email}"
         self.forget(f"accounts/{email}")
         for policy in self.policies.values():
             for binding in policy.get("bindings", []):
                 trace = f"deleted:{gone}?uid={uid}"
                 binding["members"] = [trace if m == gone else m for m in binding["members"]]
-        return {}
 
 
 def _without_condition(binding: Document) -> Document:

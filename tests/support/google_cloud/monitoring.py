@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections.abc import Callable
 from typing import Any
 
 from tests.support.google_cloud.exchange import Document, Refusal, Request, Routes, patched
@@ -32,7 +33,7 @@ class Monitoring:
             ("alertPolicies", self.alerts, self._check_alert),
             ("notificationChannels", self.channels, _check_channel),
         ):
-            shelf = _Shelf(collection, found, check, self._numbers)
+            shelf = _Shelf(collection, found, check, self._numbers, self._check_unused)
             shelf.routes(routes, base)
         routes.add("GET", f"{base}/timeSeries", self._series)
         shelf = _Shelf("dashboards", self.dashboards, lambda document: None, self._numbers)
@@ -50,6 +51,11 @@ class Monitoring:
         for channel in policy.get("notificationChannels", []):
             if channel not in {document["name"] for document in self.channels.values()}:
                 raise Refusal(404, f"The notification channel {channel} does not exist.")
+
+    def _check_unused(self, name: str, force: bool) -> None:
+        used = any(name in alert.get("notificationChannels", []) for alert in self.alerts.values())
+        if used and not force:
+            raise Refusal(400, f"The channel {name} is used by alert policies.", "FAILED_PRECONDITION")
 
     @staticmethod
     def _check_condition(threshold: Document) -> None:
@@ -89,10 +95,18 @@ class Monitoring:
 class _Shelf:
     """A collection whose members get numbers."""
 
-    def __init__(self, collection: str, found: dict[str, Document], check: Any, numbers: Any) -> None:
+    def __init__(
+        self,
+        collection: str,
+        found: dict[str, Document],
+        check: Any,
+        numbers: Any,
+        check_removal: Callable[[str, bool], None] = lambda name, force: None,
+    ) -> None:
         self._collection = collection
         self._found = found
         self._check = check
+        self._check_removal = check_removal
         self._numbers = numbers
 
     def routes(self, routes: Routes, base: str) -> None:
@@ -127,7 +141,8 @@ class _Shelf:
         return changed
 
     def _remove(self, request: Request, project: str, number: str) -> Document:
-        del self._found[self._find(number)["name"].rpartition("/")[2]]
+        self._check_removal(self._find(number)["name"], request.query.get("force") == "true")
+        del self._found[number]
         return {}
 
 

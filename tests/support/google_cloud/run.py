@@ -263,9 +263,12 @@ class Run:
             "latestCreatedRevision": revision.document["name"],
             "latestReadyRevision": revision.document["name"],
             "generation": str(next(self._generations)),
-            "etag": f'"{next(self._generations)}"',
+            "etag": self._etag(),
         }
         self._move_traffic(service)
+
+    def _etag(self) -> str:
+        return f'"{next(self._generations)}"'
 
     def _move_traffic(self, service: Service) -> None:
         """Old and new serve side by side for a while, and the service says so afterwards."""
@@ -301,16 +304,16 @@ class Run:
         mask = request.query.get("updateMask", "")
         if not mask:
             raise Refusal(400, "The fake wants a mask, for without one everything else is removed.")
-        changed = patched(service.document, given, mask)
+        before, changed = service.document, patched(service.document, given, mask)
         self._check_traffic(service, changed)
+        # What is wanted changes at once, what is so later.
+        service.document = {**changed, "etag": self._etag(), "reconciling": True}
 
         def finish() -> Document:
-            if changed["template"] != service.document["template"]:
+            if changed["template"] != before["template"]:
                 fresh = self._start(service.document["name"], changed["template"], service.image)
-                service.document = changed
                 self._add(service, fresh, service.image)
             else:
-                service.document = {**changed, "etag": f'"{next(self._generations)}"'}
                 self._move_traffic(service)
             return service.document
 
