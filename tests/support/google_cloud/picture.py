@@ -28,7 +28,7 @@ def taken(plane: ControlPlane) -> dict[str, Any]:
         "grants": grants(plane),
         "accounts": set(plane.iam.accounts),
         "topics": {name: topic.document for name, topic in plane.pubsub.topics.items()},
-        "subscriptions": {name: _without_dates(document) for name, document in subscriptions.items()},
+        "subscriptions": {n: _without_dates(d) for n, d in subscriptions.items() if not _expires(d)},
         "secrets": {
             name: [(v.state, v.payload) for v in s.versions] for name, s in plane.secrets.found.items()
         },
@@ -42,6 +42,11 @@ def taken(plane: ControlPlane) -> dict[str, Any]:
 
 def _stable(document: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in document.items() if name not in NEW_EACH_TIME}
+
+
+def _expires(document: dict[str, Any]) -> bool:
+    """Whether a subscription goes away by itself when nobody uses it for a day."""
+    return bool(document["expirationPolicy"].get("ttl") == "86400s")
 
 
 def _without_dates(document: dict[str, Any]) -> dict[str, Any]:
