@@ -7,6 +7,9 @@ from flowhook.deploy.resources import CONSUME, Binding, Place, Plan
 from flowhook.deploy.state import State
 from flowhook.deploy.surroundings import Row
 
+# Roles that let nobody call or read.
+LOOKING = frozenset({"roles/run.viewer", "roles/secretmanager.viewer"})
+
 
 def rows(plan: Plan, state: State, place: Place) -> Iterator[Row]:
     """Every resource and every binding of the plan, then what nobody planned."""
@@ -33,7 +36,8 @@ def unexpected(plan: Plan, state: State, place: Place) -> Iterator[Binding]:
         for given in state.policies.get((kind, name), {}).get("bindings", ()):
             for member in given.get("members", ()):
                 binding = Binding(kind, name, given["role"], member)
-                if binding not in plan.bindings and not member.startswith("deleted:"):
+                harmless = binding.role in LOOKING or member.startswith("deleted:")
+                if binding not in plan.bindings and not harmless:
                     yield binding
 
 

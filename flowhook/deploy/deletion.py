@@ -21,7 +21,7 @@ def delete(run: Deployment) -> None:
         run.tell(f"  function {name}")
     if kept:
         run.tell(f"To be kept (--all deletes them): {', '.join(map(str, kept))}")
-    if run.options.dry_run or not (gone or run.state.elsewhere):
+    if run.options.dry_run or not (gone or run.state.elsewhere or _is_locked(run)):
         run.tell("Nothing has been changed.")
         return
     deployment.agreed(run, f"Delete all of this from project {run.place.project}?")
@@ -62,6 +62,11 @@ def forget_accounts(run: Deployment, emails: list[str]) -> None:
         run.api.together(
             partial(policies.withdraw, run.api, run.place, target, members) for target in targets
         )
+
+
+def _is_locked(run: Deployment) -> bool:
+    """Whether the lock of a process that died is left, and is to go too."""
+    return run.options.break_lock and ("secret", lock.name_of(run.place)) in run.state.found
 
 
 def _present(run: Deployment) -> list[Resource]:

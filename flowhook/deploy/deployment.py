@@ -17,6 +17,7 @@ from flowhook.deploy import (
     functions,
     kinds,
     lock,
+    messages,
     plan,
     policies,
     probing,
@@ -36,6 +37,8 @@ from flowhook.deploy.state import State
 from flowhook.deploy.surroundings import Surroundings
 
 MINUTE = 60
+# Seconds after which no doctor looks through a subscription of his any more.
+LONGEST_VISIT = 60 * MINUTE
 
 
 @dataclass
@@ -50,6 +53,8 @@ class Deployment:
     state: State = field(default_factory=State)
     # Whether anything has been changed: then what follows may not be so everywhere yet.
     changed: bool = False
+    # When the account that builds was given its rights, if it was in this run.
+    granted_at: float = 0.0
 
     def plan(self) -> Plan:
         """What should be there, by what is known now."""
@@ -119,6 +124,8 @@ class Deployment:
         for binding in bindings:
             self.tell(f"grant {binding}")
         self.state.policies[target] = policies.allow(self.api, self.place, target, bindings)
+        if any(binding.member == self.place.member("build") for binding in bindings):
+            self.granted_at = self.api.clock.now()
 
 
 # --- before any change -------------------------------------------------------------------------------------
@@ -312,7 +319,7 @@ def deploy_function(run: Deployment, target: str, build: functions.Build) -> Non
     name = run.place.called(target)
     resource = next(r for r in run.plan().of("function") if r.name == name)
     run.tell(f"deploy {name} (some minutes)")
-    run.state.found[resource.key] = functions.deploy(run.api, run.place, resource, run.state.versions, build)
+    run.state.found[resource.key] = functions.deploy(run.api, run.place, resource, build, run.granted_at)
     service = services.read(run.api, run.place, target)
     run.state.found["service", name] = services.described(service)
     state.read_these(run.api, run.place, run.state, [("service", name)])
@@ -382,15 +389,22 @@ def clear_away(run: Deployment) -> None:
         retire_consume(run)
     for kind in ("alert", "channel"):
         run.remove(kind, *unplanned(run, kind))
-    run.remove("subscription", *(name for name in unplanned(run, "subscription") if is_old_keep(run, name)))
+    run.remove("subscription", *(name for name in unplanned(run, "subscription") if is_litter(run, name)))
     elsewhere = f"These functions are in other regions: {', '.join(run.state.elsewhere)}. Remove them?"
     if run.state.elsewhere and may_remove(run, elsewhere):
         run.api.together(partial(remove_elsewhere, run, name) for name in run.state.elsewhere)
         run.state.elsewhere = ()
 
 
-def is_old_keep(run: Deployment, name: str) -> bool:
-    """Whether a subscription is the one that nobody read: the topic itself retains now."""
+def is_litter(run: Deployment, name: str) -> bool:
+    """Whether a subscription is of no use to anybody.
+
+    One is that of the events topic which nobody read: the topic itself retains now. Others are what a doctor
+    that died has left.
+    """
+    tapped_at = run.state.found["subscription", name].get("labels", {}).get(messages.TAP)
+    if tapped_at is not None:
+        return run.api.clock.now() - float(tapped_at) > LONGEST_VISIT
     return name == run.place.called("events")
 
 

@@ -62,7 +62,15 @@ def take(api: Api, place: Place) -> str:
 def _create(api: Api, place: Place, mine: dict[str, str], replication: Document) -> Document:
     body = {"labels": {OURS: place.name}, "annotations": mine, "replication": replication}
     url = f"{SECRETS}/projects/{place.project}/secrets"
-    return api.create("POST", url, body, lambda: api.find(_address(place)), secretId=name_of(place))
+    try:
+        return api.request("POST", url, body, lambda: api.find(_address(place)), secretId=name_of(place))
+    except Refusal as refusal:
+        if refusal.status != 409:
+            raise
+    holder = api.find(_address(place))
+    if holder is None:
+        raise DeployError("another deployment has ended just now: run this again")
+    return holder
 
 
 def _taken(holder: Document, now: float) -> str:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowhook.deploy.kinds import PUBSUB
-from flowhook.deploy.resources import Place
+from flowhook.deploy.resources import OURS, Place
 from flowhook.deploy.rest import Api
 
 PULLED_AT_ONCE = 100
+# The label of a tap: since when it is there, in seconds since 1970.
+TAP = "flowhook-tap"
 # Should this process die, Pub/Sub removes a tap after the shortest time that it allows.
 LIFETIME = {
     "expirationPolicy": {"ttl": "86400s"},
@@ -76,9 +78,10 @@ class Tap:
 def tapped(api: Api, place: Place, topic: str, filter_: str) -> Iterator[Tap]:
     """A tap on a topic, gone at the end; a filter keeps a busy topic's other messages away from it."""
     name = f"{topic}-doctor-{secrets.token_hex(4)}"
-    full = f"projects/{place.project}/topics/{topic}"
+    fields = {"topic": f"projects/{place.project}/topics/{topic}", "filter": filter_}
+    labels = {TAP: str(int(api.clock.now())), **({OURS: place.name} if place.name else {})}
     url = _address(place, name)
-    api.create("PUT", url, {"topic": full, "filter": filter_, **LIFETIME}, lambda: api.find(url))
+    api.create("PUT", url, {**fields, "labels": labels, **LIFETIME}, lambda: api.find(url))
     try:
         yield Tap(api, place, name)
     finally:

@@ -59,20 +59,21 @@ class Facts:
     """What the plan takes from what exists: what only Google knows, and what must stay as it is.
 
     `present` is name, topic and filter of each subscription of ours; `versions` the number that each secret
-    is mounted with; `paused` since when a handler is, by its name.
+    is mounted with; `paused` since when a handler is, by its name; `channels` the name of each address's.
     """
 
     consume_url: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     present: frozenset[tuple[str, str, str]] = frozenset()
     paused: Mapping[str, str] = field(default_factory=dict)
-    channel: str = ""
+    channels: Mapping[str, str] = field(default_factory=dict)
 
 
 def make(options: Options, place: Place, handlers: Sequence[Declared], facts: Facts) -> Plan:
     """The plan. Raises DeployError where a variable has no value or nobody wants it."""
     variables = _wanted_variables(options, place, handlers, facts)
     pushed = tuple(_pushed(options, place, handlers, facts)) if options.pubsub else ()
+    channel = facts.channels.get(options.notification_email, "")
     resources = (
         *_accounts(options, place),
         *_topics(options, place),
@@ -82,7 +83,7 @@ def make(options: Options, place: Place, handlers: Sequence[Declared], facts: Fa
         *_secrets(place, variables),
         *_functions(options, place, handlers, variables, facts),
         *_services(options, place, facts),
-        *alerts.planned(options, place, _watched(place, pushed, facts), facts.channel),
+        *alerts.planned(options, place, _watched(place, pushed, facts), channel),
     )
     return Plan(resources, tuple(_bindings(options, place, variables, pushed)))
 
@@ -258,6 +259,7 @@ def _functions(
         config = {
             "environmentVariables": {**plain, **environment(options, place, function)},
             "secretEnvironmentVariables": _mounted(place, theirs, facts),
+            "secretVolumes": _volumes(place, facts) if function == RECEIVE else [],
             "serviceAccountEmail": place.account(function),
             "availableMemory": "1Gi",
             "availableCpu": "1",
@@ -283,6 +285,12 @@ def _mounted(place: Place, variables: Mapping[str, Variable], facts: Facts) -> l
         }
         for name, secret in sorted(secrets.items())
     ]
+
+
+def _volumes(place: Place, facts: Facts) -> list[dict[str, Any]]:
+    """The webhook secret, by number too."""
+    versions = [{"path": SECRET_FILE, "version": facts.versions.get(place.secret, "1")}]
+    return [{"mountPath": SECRET_FOLDER, "secret": place.secret, "versions": versions}]
 
 
 def _built(place: Place, function: str) -> dict[str, Any]:

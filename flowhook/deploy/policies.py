@@ -46,7 +46,7 @@ def _rewrite(api: Api, place: Place, target: Target, change: Callable[[Document]
     """Read, change and write, again and again where others write too. What is so already is not written."""
     pauses = api.clock.pauses(PATIENCE)
     while True:
-        policy = _read(api, place, target)
+        policy = _read_new(api, place, target)
         wanted = change(policy)
         if wanted.get("bindings", []) == policy.get("bindings", []):
             return policy
@@ -55,6 +55,17 @@ def _rewrite(api: Api, place: Place, target: Target, change: Callable[[Document]
         except Refusal as refusal:
             lost = refusal.reason is not None and refusal.reason.name == "policy-changed"
             if not (lost or refusal.status in (409, 412)) or next(pauses, None) is None:
+                raise
+
+
+def _read_new(api: Api, place: Place, target: Target) -> Document:
+    """The policy of what is there, though perhaps not everywhere yet."""
+    pauses = api.clock.pauses(PATIENCE)
+    while True:
+        try:
+            return _read(api, place, target)
+        except Refusal as refusal:
+            if refusal.status != 404 or next(pauses, None) is None:
                 raise
 
 

@@ -101,6 +101,22 @@ NOT_YET = (
         "firebase/firebase-tools#5588",
     ),
     Reason(
+        "build-logs-denied",
+        "the rights of the account that builds",
+        400,
+        "FAILED_PRECONDITION",
+        "The service account running this build does not have permission to write logs.",
+        "Cloud Build documentation, user-specified service accounts",
+    ),
+    Reason(
+        "image-denied",
+        "the rights of the account that builds",
+        403,
+        "PERMISSION_DENIED",
+        'Permission "artifactregistry.repositories.{verb}" denied on resource "{repository}"',
+        "firebase/firebase-tools#8431",
+    ),
+    Reason(
         "image-unreadable",
         "the rights of Cloud Run on the image",
         400,

@@ -133,9 +133,17 @@ class Api:
         try:
             return self.request(method, url, body, before_again=find, **params)
         except Refusal as refusal:
-            if refusal.status == 409 and (found := find()) is not None:
-                return found
-            raise
+            if refusal.status != 409:
+                raise
+            return self._seen_at_last(find, refusal)
+
+    def _seen_at_last(self, find: Callable[[], Document | None], refusal: Refusal) -> Document:
+        """What is said to exist already, which those who read may see a while later only."""
+        pauses = self.clock.pauses(PATIENCE)
+        while (found := find()) is None:
+            if next(pauses, None) is None:
+                raise refusal
+        return found
 
     def remove(self, url: str, **params: Any) -> Document:
         """Delete; what is gone already is as it should be."""

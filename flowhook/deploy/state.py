@@ -37,7 +37,7 @@ class State:
         """What a plan takes from it."""
         pushed = self.ours("subscription", place)
         consume = self.found.get(("function", place.called(CONSUME)), {})
-        channels = [document["name"] for document in self.ours("channel", place).values()]
+        channels = {email: document["name"] for email, document in self.ours("channel", place).items()}
         return Facts(
             consume_url=consume.get("serviceConfig", {}).get("uri", ""),
             versions=dict(self.versions),
@@ -47,7 +47,7 @@ class State:
                 for name, s in pushed.items()
                 if PAUSED in s["labels"]
             },
-            channel=channels[0] if channels else "",
+            channels=channels,
         )
 
 

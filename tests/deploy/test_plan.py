@@ -214,7 +214,9 @@ def test_a_subscription_is_known_by_its_handler(subscription_name: str, handler:
 
 def test_an_address_makes_a_channel_and_the_alerts_go_through_it() -> None:
     options = Options(notification_email="ops@example.com")
-    found = made(options, Facts(URL, channel="projects/p/notificationChannels/1"))
+    found = made(
+        options, Facts(URL, channels={options.notification_email: "projects/p/notificationChannels/1"})
+    )
     assert found.names("channel") == {"ops@example.com"}
     alerts = found.of("alert")
     assert {tuple(a.wanted["notificationChannels"]) for a in alerts} == {
