@@ -282,3 +282,27 @@ def test_consume_is_invoked_by_pushes_alone(deployed: Desk) -> None:
     ((role, member),) = deployed.plane.iam.grants(f"services/{CONSUME}")
     assert role == INVOKER
     assert member == f"serviceAccount:flowhook-push@{PROJECT}.iam.gserviceaccount.com"
+
+
+def test_the_project_pays_for_every_request_but_those_before_it_can(desk: Desk) -> None:
+    """A login's shared quota project works only sometimes; before Service Usage is enabled there is no other."""
+    ran = desk.run("--yes")
+    assert ran.status == 0
+    open_to_all = ("serviceusage", "cloudresourcemanager", "cloudbilling", "storage")
+    built = ("cloudfunctions.googleapis.com/v2/projects", "uploads")
+    for request in ran.requests:
+        payer = request.headers.get("x-goog-user-project")
+        by_gcloud = not request.headers and any(part in str(request) for part in built)
+        assert payer == PROJECT or request.host.startswith(open_to_all) or by_gcloud, str(request)
+
+
+def test_the_agent_of_pubsub_is_made_sure_of_each_time(deployed: Desk) -> None:
+    ran = deployed.run("--yes")
+    assert [change for change in ran.changes if "generateServiceIdentity" in change]
+
+
+def test_what_cannot_be_reached_now_is_not_taken_for_missing(deployed: Desk) -> None:
+    deployed.plane.faults.unreachable = {"europe-west1"}
+    for words in (["--yes"], ["delete", "--all", "--yes"]):
+        ran = deployed.run(*words)
+        assert (ran.status, ran.changes) == (1, []), words

@@ -222,3 +222,79 @@ def test_a_rollback_to_what_does_not_know_the_secret_is_refused(deployed: Desk) 
     assert deployed.flows.statuses.keys() == {200}
     if ran.status:
         assert deployed.plane.run.found[f"{REGION}/flowhook-receive"].document["traffic"] == before
+
+
+# --- the order ---------------------------------------------------------------------------------------------
+
+
+def test_a_new_handler_that_is_tried_five_times_buries_nothing_while_it_is_built(late: Desk) -> None:
+    """The old `consume` doesn't know it, and builds take longer than five attempts."""
+    late.plane.functions.build_takes = 400
+    late.handlers({**HANDLERS, WELCOME: ("users.*",)}, extra__welcome={"attempts": 5})
+    since = late.plane.time.now
+    under_load(late, "--yes")
+    assert late.plane.pubsub.waiting("flowhook-dead-letters") == []
+    assert late.plane.simulation.refusals[WELCOME] == 0
+    sent = [e for e in late.flows.accepted if e.at > since + 150]
+    assert missed(late, WELCOME, "users.updated", sent) == set()
+
+
+def test_a_removed_handler_is_worked_off_before_consume_forgets_it(late: Desk) -> None:
+    """Its backlog is still being worked off when the deployment begins."""
+    late.plane.simulation.failing.add(CHAT)
+    late.flows.start(late.accepted[0])
+    late.plane.time.advance(200)
+    late.flows.stop()
+    late.plane.simulation.failing.clear()
+    late.handlers({LOG: ("*",)})
+    ran = late.run("--yes", "--prune", "--drain-minutes", "30")
+    assert ran.status == 0, ran.output
+    assert late.plane.pubsub.waiting("flowhook-dead-letters") == []
+    assert missed(late, CHAT, "packets.created", late.flows.accepted) == set()
+
+
+def test_consume_is_deployed_before_receive_and_pushed_to_after_that(late: Desk) -> None:
+    late.handlers({**HANDLERS, WELCOME: ("users.*",)})
+    ran = late.run("--yes")
+    order = [str(request) for request in ran.requests if request.changes]
+    consume = position(order, "PATCH", "functions/flowhook-consume")
+    pushing = position(order, "PATCH", "subscriptions/flowhook-extra.welcome")
+    receive = position(order, "PATCH", "functions/flowhook-receive")
+    assert consume < pushing < receive
+
+
+def test_what_is_superseded_goes_last(late: Desk) -> None:
+    late.handlers({**HANDLERS, CHAT: ("packets.*",)})
+    ran = late.run("--yes", "--drain-minutes", "30")
+    order = [str(request) for request in ran.requests if request.changes]
+    receive = position(order, "PATCH", "functions/flowhook-receive")
+    assert receive < position(order, "DELETE", "subscriptions/flowhook-notify_chat")
+
+
+def position(order: list[str], verb: str, part: str) -> int:
+    """Where a change is among all."""
+    return next(i for i, told in enumerate(order) if told.startswith(verb) and part in told)
+
+
+def test_the_secret_is_printed_when_it_is_accepted_and_not_before(late: Desk) -> None:
+    """The sender changes over in the moment in which it is printed."""
+    late.plane.faults.traffic_late = 120
+    late.flows.start(late.accepted[0])
+    assert late.run("rotate-secret").status == 0
+    late.plane.time.advance(300)
+    assert late.flows.statuses.keys() == {200}
+
+
+def test_a_rollback_goes_to_consume_first(late: Desk) -> None:
+    assert late.run("--yes").status == 0
+    ran = late.run("rollback", "--yes")
+    assert ran.status == 0, ran.output
+    order = [str(request) for request in ran.requests if request.changes]
+    consume = position(order, "PATCH", "services/flowhook-consume")
+    assert consume < position(order, "PATCH", "services/flowhook-receive")
+
+
+def test_after_a_rotation_has_begun_the_revision_before_it_can_still_start(deployed: Desk) -> None:
+    assert deployed.run("rotate-secret").status == 0
+    states = [v.state for v in deployed.plane.secrets.found["flowhook-secret"].versions]
+    assert set(states) == {"ENABLED"}
