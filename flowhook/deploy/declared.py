@@ -74,7 +74,8 @@ def _declared(handler: Mapping[str, Any]) -> Declared:
 
 
 def _variable(declared: Mapping[str, Any]) -> Variable:
-    return Variable(declared["name"], bool(declared.get("secret")), "default" not in declared)
+    required = declared.get("required", "default" not in declared)
+    return Variable(declared["name"], bool(declared.get("secret")), bool(required))
 
 
 def _python(folder: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> str:

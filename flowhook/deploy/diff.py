@@ -13,6 +13,8 @@ Found = Mapping[tuple[str, str], Mapping[str, Any]]
 EXACT = frozenset({"environmentVariables"})
 # What Cloud Functions adds to them by itself.
 ADDED = frozenset({"LOG_EXECUTION_ID"})
+# What a function is only made with: a rotation changes it in the function's service, which says what is so.
+MADE_WITH = frozenset({"secretVolumes"})
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ def _same(name: str, wanted: Any, present: Any) -> bool:
     if isinstance(wanted, Mapping):
         if not isinstance(present, Mapping) or (name in EXACT and set(present) - ADDED != set(wanted)):
             return False
-        return all(_same(key, value, present.get(key)) for key, value in wanted.items())
+        compared = {key: value for key, value in wanted.items() if key not in MADE_WITH}
+        return all(_same(key, value, present.get(key)) for key, value in compared.items())
     if isinstance(wanted, Sequence) and not isinstance(wanted, str):
         return len(wanted) == len(present) and all(map(_same, [name] * len(wanted), wanted, present))
     return bool(wanted == present)

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from flowhook.deploy.deployed import DELIVERY_TIMEOUT
+from flowhook.deploy.deployed import SETTINGS as DEPLOYED
 from flowhook.deploy.errors import DeployError
 from flowhook.deploy.usage import USAGE
-from flowhook.settings import VARIABLES
 
 COMMANDS = tuple(USAGE)
 ENV_FILE = ".env.deploy"
@@ -46,7 +47,7 @@ OURS = frozenset(
         "REJECTED_TOPIC", "PUBSUB_EMULATOR_HOST", "PUSH_AUDIENCE", "PUSH_SERVICE_ACCOUNT", "LEDGER",
     }
 )  # fmt: skip
-SETTINGS = frozenset(variable for variable, _, _ in VARIABLES.values()) - OURS
+SETTINGS = frozenset(setting.variable for setting in DEPLOYED) - OURS
 # What programs on the way of a function's start read; no handler can want one of these for itself.
 RESERVED = re.compile(
     r"PATH|HOME|SHELL|ENV|IFS|USER|LANG|TMPDIR|PORT|HOST|DEBUG|WORKERS|THREADS|WEB_CONCURRENCY|LOG_EXECUTION_ID"
@@ -96,7 +97,7 @@ class Options:
     @property
     def delivery_timeout(self) -> float:
         """Seconds that a delivery may take."""
-        return float(self.settings.get("DELIVERY_TIMEOUT") or VARIABLES["delivery_timeout"][1])
+        return float(self.settings.get(DELIVERY_TIMEOUT.variable) or DELIVERY_TIMEOUT.default)
 
 
 def read(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> Options:
@@ -219,11 +220,11 @@ def _mistakes(options: Options) -> Iterator[str]:
 
 def _wrong_settings(settings: Mapping[str, str]) -> Iterator[str]:
     """The same check as at the functions' start, and that a delivery ends before its function does."""
-    for variable, default, parse in VARIABLES.values():
+    for setting in DEPLOYED:
         try:
-            parsed = parse(settings.get(variable, "").strip() or default)
+            parsed = setting.read(settings.get(setting.variable, "").strip() or setting.default)
         except ValueError as mistake:
-            yield f"{variable}: {mistake}"
+            yield f"{setting.variable}: {mistake}"
             continue
-        if variable == "DELIVERY_TIMEOUT" and parsed >= LONGEST_DELIVERY:
+        if setting is DELIVERY_TIMEOUT and parsed >= LONGEST_DELIVERY:
             yield f"DELIVERY_TIMEOUT={parsed:g}: at most 39 seconds, for the functions end after 60"

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
-from flowhook import probe, subscriptions
-from flowhook.categories import Pattern
-from flowhook.deploy import alerts
+from flowhook.deploy import alerts, deployed
 from flowhook.deploy.declared import Declared, Variable
 from flowhook.deploy.errors import DeployError
 from flowhook.deploy.options import Options
@@ -25,7 +23,6 @@ from flowhook.deploy.resources import (
     Plan,
     Resource,
 )
-from flowhook.routing import Handler
 
 RUNTIME = "python313"
 # The README says why these values. A push that is not answered ACK_MARGIN seconds after a delivery's end has
@@ -46,8 +43,8 @@ WRITER, PUBLISHER, SUBSCRIBER = (
 ACCESSOR, INVOKER = "roles/secretmanager.secretAccessor", "roles/run.invoker"
 TOKEN_CREATOR = "roles/iam.serviceAccountTokenCreator"  # noqa: S105 - a role
 EVERYBODY = "allUsers"
-DOCTOR = Declared(probe.HANDLER, (), MAX_ATTEMPTS)
-DOCTOR_FILTER = f'attributes.entity_key = "{probe.KEY}"'
+DOCTOR = Declared(deployed.DOCTOR, (), MAX_ATTEMPTS)
+DOCTOR_FILTER = f'attributes.entity_key = "{deployed.DOCTOR_KEY}"'
 # The variable of `consume` that nothing but a rollback reads.
 HANDLERS = "FLOWHOOK_HANDLERS"
 # The letters of a hash that tell a subscription from its predecessor.
@@ -113,13 +110,12 @@ def handlers_variable(handlers: Sequence[Declared]) -> dict[str, str]:
 def subscription_name(prefix: str, handler: str, topic: str, filter_: str) -> str:
     """The id of a handler's subscription: another filter or topic, which can't be changed, is another one."""
     digest = hashlib.sha256(f"{topic}\n{filter_}".encode()).hexdigest()[:HASH]
-    return f"{legacy_name(prefix, handler)[: subscriptions.MAX_NAME - HASH - 1]}-{digest}"
+    return f"{legacy_name(prefix, handler)[: deployed.LONGEST_NAME - HASH - 1]}-{digest}"
 
 
 def legacy_name(prefix: str, handler: str) -> str:
     """How a handler's subscription was called before its name told its filter."""
-    whole = Handler(handler, (Pattern("*", "*"),), _nothing)
-    return subscriptions.needed([whole], "any-topic", prefix)[0].name
+    return deployed.push_to(handler, (), prefix).name
 
 
 def handler_of(place: Place, subscription: str) -> str:
@@ -158,7 +154,8 @@ def _common(place: Place, topic: str, filter_: str) -> dict[str, Any]:
 
 def _pushed(options: Options, place: Place, handlers: Sequence[Declared], facts: Facts) -> Iterator[Resource]:
     for handler in (*handlers, DOCTOR):
-        path, filter_ = _path_and_filter(handler)
+        _, path, filter_ = deployed.push_to(handler.name, handler.patterns, place.name)
+        filter_ = DOCTOR_FILTER if handler is DOCTOR else filter_
         name = _name(place, handler.name, filter_, facts)
         paused = facts.paused.get(handler.name)
         pushing = facts.consume_url and not paused
@@ -174,12 +171,6 @@ def _pushed(options: Options, place: Place, handlers: Sequence[Declared], facts:
 def _watched(place: Place, pushed: Sequence[Resource], facts: Facts) -> list[str]:
     """The subscriptions of handlers that are not paused: only they have an oldest event to worry about."""
     return [resource.name for resource in pushed if handler_of(place, resource.name) not in facts.paused]
-
-
-def _path_and_filter(handler: Declared) -> tuple[str, str]:
-    patterns = tuple(map(Pattern.parse, handler.patterns)) or (Pattern("*", "*"),)
-    (needed,) = subscriptions.needed([Handler(handler.name, patterns, _nothing)], "any-topic", "any")
-    return needed.path, DOCTOR_FILTER if handler is DOCTOR else needed.filter
 
 
 def _name(place: Place, handler: str, filter_: str, facts: Facts) -> str:
@@ -343,7 +334,3 @@ def _pubsub_bindings(place: Place, pushed: Sequence[Resource]) -> Iterator[Bindi
     yield Binding("service", place.called(CONSUME), INVOKER, place.member("push"))
     for resource in pushed:
         yield Binding("subscription", resource.name, SUBSCRIBER, place.agent)
-
-
-def _nothing(_event: object) -> None:
-    """Stands for a handler's function, which a plan never calls."""

@@ -1,8 +1,6 @@
 """Whether a push arrives: an event of the doctor's, published here, comes back as rejected by its handler."""
 
-import secrets
-
-from flowhook import envelope, messages, probe
+from flowhook.deploy import deployed
 from flowhook.deploy.clock import PATIENCE
 from flowhook.deploy.errors import DeployError
 from flowhook.deploy.messages import publish, tapped
@@ -12,11 +10,11 @@ from flowhook.deploy.rest import Api
 
 def see_a_push(api: Api, place: Place) -> None:
     """Wait until one has come all the way. Raises DeployError where none does within PATIENCE."""
-    event = envelope.read(probe.body(secrets.token_hex(8)))
-    with tapped(api, place, place.called("rejected"), f'attributes.handler = "{probe.HANDLER}"') as tap:
+    body, attributes = deployed.doctors_event()
+    with tapped(api, place, place.called("rejected"), f'attributes.handler = "{deployed.DOCTOR}"') as tap:
         api.tell(f"Waiting for a push to arrive in {place.called('consume')}.")
-        publish(api, place, place.called("events"), [(event.body, messages.of_event(event).attributes)])
-        if not tap.wait(lambda message: message.data == event.body, PATIENCE):
+        publish(api, place, place.called("events"), [(body, attributes)])
+        if not tap.wait(lambda message: message.data == body, PATIENCE):
             raise DeployError(
                 f"no push has arrived in {place.called('consume')} for {PATIENCE / 60:.0f} minutes, so "
                 "nothing is pushed to the handlers yet, and nothing is lost: what is published waits. The "

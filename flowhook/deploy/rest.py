@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -28,6 +29,8 @@ AT_ONCE = 8
 # Seconds: for one answer, and for what no row of the catalogue explains to be over.
 TIMEOUT = 60
 SHORT_PATIENCE = 60.0
+# Seconds for which a token that gcloud has given is the newest that there is.
+FRESH = 10.0
 # Those that gcloud and other clients of this machine read, the first that is set.
 AUTHORITIES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE")
 LOGIN = "are you logged in (gcloud auth login)?"
@@ -40,15 +43,20 @@ class GcloudLogin(Credentials):
         super().__init__()  # type: ignore[no-untyped-call]
         self._gcloud = gcloud
         self._asking = threading.Lock()
+        self._asked_at = -FRESH
 
     def refresh(self, _request: object) -> None:
         """Ask gcloud, which renews a token that is about to end. Raises DeployError."""
         with self._asking:
+            if time.monotonic() - self._asked_at < FRESH:
+                # Another thread has just asked, for the same reason.
+                return
             command = [self._gcloud, "auth", "print-access-token", "--quiet"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
             if done.returncode or not done.stdout.strip():
                 raise DeployError(f"gcloud has no token; {LOGIN}\n{done.stderr.strip()}")
             self.token = done.stdout.strip()
+            self._asked_at = time.monotonic()
 
 
 def login() -> AuthorizedSession:

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from flowhook.deploy.deployed import SHORTEST_SECRET
 from flowhook.deploy.errors import DeployError, Unanswered
 from flowhook.deploy.kinds import SECRETS
 from flowhook.deploy.options import Options
 from flowhook.deploy.resources import Place
 from flowhook.deploy.rest import Api
-from flowhook.secret import SHORT
 
 # How often a version is added anew after an answer that was lost.
 ATTEMPTS = 8
@@ -91,9 +91,9 @@ def checked(secret: bytes, options: Options) -> bytes:
         raise DeployError("the secret is empty")
     if len(secret.splitlines()) > 1:
         raise DeployError("a secret is one line")
-    if len(secret) < SHORT and not options.allow_weak_secret:
+    if len(secret) < SHORTEST_SECRET and not options.allow_weak_secret:
         raise DeployError(
-            f"the secret has fewer than {SHORT} characters and can be guessed; choose a longer one, "
+            f"the secret has fewer than {SHORTEST_SECRET} characters and can be guessed; choose a longer, "
             "or --allow-weak-secret"
         )
     return secret

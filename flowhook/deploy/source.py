@@ -21,15 +21,15 @@ def staged(folder: Path) -> Iterator[Path]:
 
     Google's build installs the one requirements.txt at the top. Raises DeployError for a conflict.
     """
-    wanted = folder / WANTED
-    if not wanted.is_file():
+    whole = requirements(folder)
+    if whole == (folder / PINNED).read_text():
         yield folder
         return
     with TemporaryDirectory() as temporary:
         copy = Path(temporary)
         for name in _allowed(folder):
             _copy(folder / name, copy / name)
-        (copy / PINNED).write_text(requirements(folder))
+        (copy / PINNED).write_text(whole)
         yield copy
 
 
@@ -41,6 +41,8 @@ def requirements(folder: Path) -> str:
         return pinned
     ours = _named(pinned)
     added = [line for line in wanted.read_text().splitlines() if not _is_met(line, ours)]
+    if f"-r {WANTED}" in pinned.splitlines():
+        return pinned
     return pinned + "".join(f"{line}\n" for line in added)
 
 
