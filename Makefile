@@ -34,8 +34,8 @@ pytest: $(INSTALLED) ## the tests alone (PYTEST='-m "not browser"': some of them
 properties: $(INSTALLED) ## the property tests with at least 10,000 generated requests
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/test_properties.py
 
-mutants: $(INSTALLED) ## break deploy.sh in many ways, and see the tests notice each
-	$(BIN)/python -m tests.gcloud.mutants
+mutants: $(INSTALLED) ## break the deployment in many ways, and see its stories notice each
+	$(BIN)/python -m tests.deploy.mutants
 
 bench: $(INSTALLED) ## flowhook beside what others do, in about 15 minutes (needs wrk and the Pub/Sub emulator)
 	$(BIN)/python -m bench

@@ -11,8 +11,8 @@ from flowhook.cli.emulator import Emulator
 from flowhook.testing import flows  # noqa: F401 - a fixture
 from tests import broker, tally
 from tests.clock import Clock
-from tests.gcloud import story
 from tests.receiver import ROOT, Receiver, project, receiver
+from tests.support.google_cloud import workshop
 
 # A slow machine is no defect; how many examples is a matter of time alone.
 for name, examples in (("quick", 60), ("long", 3_000)):
@@ -56,9 +56,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("outages")
         for line in tally.table():
             terminalreporter.write_line(line)
-    if story.ROWS:
+    if workshop.ROWS:
         terminalreporter.section("deployments")
-        for line in sorted(story.ROWS, key=lambda row: row.split()[0]):
+        for line in sorted(workshop.ROWS, key=lambda row: row.split()[0]):
             terminalreporter.write_line(line)
 
 

@@ -285,7 +285,7 @@ def test_consume_is_invoked_by_pushes_alone(deployed: Desk) -> None:
 
 
 def test_the_project_pays_for_every_request_but_those_before_it_can(desk: Desk) -> None:
-    """A login's shared quota project works only sometimes; before Service Usage is enabled there is no other."""
+    """A login's shared quota project works only sometimes; at the very beginning there is no other."""
     ran = desk.run("--yes")
     assert ran.status == 0
     open_to_all = ("serviceusage", "cloudresourcemanager", "cloudbilling", "storage")

@@ -57,7 +57,7 @@ def test_a_first_deployment_goes_on_from_wherever_it_was_killed(fresh: Fresh) ->
 
 
 def test_another_deployment_goes_on_too_and_loses_nothing(fresh: Fresh) -> None:
-    """One handler less, another filter, one handler more: all that a deployment can do, with events coming."""
+    """One handler less, another filter, one handler more, all at once, with events coming."""
 
     def make() -> Desk:
         desk = fresh()

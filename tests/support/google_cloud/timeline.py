@@ -52,12 +52,12 @@ class Timeline:
             action()
         self.now = max(self.now, end)
 
-    def follow(self, stopped: threading.Event) -> None:
-        """Let time pass as it does outside, until told to stop: for what runs in processes of its own."""
+    def follow(self, stopped: threading.Event, pace: float) -> None:
+        """Let time pass `pace` times as fast as outside, for what is in other processes, until stopped."""
         before = time.monotonic()
         while not stopped.wait(0.02):
             now = time.monotonic()
-            self.advance(now - before)
+            self.advance((now - before) * pace)
             before = now
 
 

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.gcloud.exchange import Reply, Request
+from tests.support.google_cloud.exchange import BrokenConnection, Reply, Request
 
 NAMES = ("*.googleapis.com", "*.a.run.app")
 
@@ -64,7 +64,11 @@ class Tunnel(http.server.BaseHTTPRequestHandler):
             {name.lower(): value for name, value in self.headers.items()},
             self.rfile.read(length),
         )
-        reply = self.server.answer(request)
+        try:
+            reply = self.server.answer(request)
+        except BrokenConnection:
+            self.close_connection = True
+            return
         self.send_response(reply.status)
         for name, value in reply.headers.items():
             self.send_header(name, value)

@@ -1,22 +1,29 @@
 """A copy of the project and the real gcloud, which knows no other network than the fake."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from flowhook.cli.emulator import Emulator
-from tests.gcloud import proxy
-from tests.gcloud.control_plane import ControlPlane, running
-from tests.gcloud.functions import Installed
 from tests.receiver import ROOT
+from tests.support.google_cloud import proxy
+from tests.support.google_cloud.control_plane import ControlPlane
+from tests.support.google_cloud.exchange import Request
+from tests.support.google_cloud.processes import Installed, Processes, bridged
+from tests.support.google_cloud.timeline import Timeline
 
 COPIED = ("main.py", "requirements.txt", "deploy.sh", ".gcloudignore", "flowhook", "handlers", "README.md")
+# How many seconds of the fake's go by in one of everybody's.
+PACE = 10.0
+# What was run, for the end of the tests.
+ROWS: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,12 @@ class Ran:
 
     status: int
     output: str
+    requests: tuple[Request, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def changes(self) -> list[str]:
+        return [str(request) for request in self.requests if request.changes]
 
 
 class Workshop:
@@ -51,18 +64,19 @@ class Workshop:
 
     def deploy(self, *arguments: str, stdin: str = "") -> Ran:
         """Run deploy.sh to its end."""
+        before, started = len(self.plane.log), time.monotonic()
         process = self.start(*arguments)
         try:
             output, _ = process.communicate(stdin, timeout=170)
         except BaseException:
             os.killpg(process.pid, 9)
+            process.wait()
             raise
-        return Ran(process.returncode, output)
-
-    def edit(self, change: Callable[[str], str]) -> None:
-        """Change the script, as a mutant of it."""
-        script = self.folder / "deploy.sh"
-        script.write_text(change(script.read_text()))
+        requests, seconds = tuple(self.plane.log[before:]), time.monotonic() - started
+        ran = Ran(process.returncode, output, requests, seconds)
+        told = f"{len(requests):4} requests, {len(ran.changes):3} of them changes, exit {ran.status}"
+        ROWS.append(f"{' '.join(arguments):26} {seconds:5.1f} s {told}")
+        return ran
 
 
 def copy_project(folder: Path) -> None:
@@ -105,14 +119,30 @@ def _environment(project: str, folder: Path, port: int) -> dict[str, str]:
 
 @contextmanager
 def opened(project: str, folder: Path, emulator: Emulator, installed: Installed) -> Iterator[Workshop]:
-    """A workshop with a control plane of its own, in which there is nothing yet."""
-    with (
-        running(project, emulator, folder, installed) as plane,
-        proxy.listening(folder, plane.answer) as server,
-    ):
+    """A workshop with a control plane of its own, in which there is nothing yet, and real processes."""
+    made: list[Processes] = []
+
+    def runtime(plane: ControlPlane) -> Processes:
+        made.append(Processes(plane.pubsub, folder, installed, emulator))
+        return made[0]
+
+    plane = ControlPlane(project, Timeline(time.time()), runtime)
+    plane.functions.build_takes, plane.run.revision_takes = 5, 3
+    with ExitStack() as stack:
+        stack.callback(plane.run.stop)
+        stack.enter_context(bridged(made[0], plane.time.lock))
+        stack.enter_context(_time_passing(plane.time))
+        server = stack.enter_context(proxy.listening(folder, plane.answer))
         yield Workshop(folder, plane, server.port)
 
 
-def commands(output: str) -> list[str]:
-    """The commands that deploy.sh has shown."""
-    return re.findall(r"^\+ (.*)$", output, re.MULTILINE)
+@contextmanager
+def _time_passing(timeline: Timeline) -> Iterator[None]:
+    stopped = threading.Event()
+    thread = threading.Thread(target=timeline.follow, args=(stopped, PACE), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
