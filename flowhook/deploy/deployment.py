@@ -298,19 +298,26 @@ def retire(run: Deployment, names: Sequence[str]) -> None:
     """Wait a while, move what is left to the dead letters, and remove the subscriptions."""
     now, found = run.api.clock.now(), run.state.found
     pushing = {name: now for name in names if found["subscription", name].get("pushConfig")}
+    held = {name: now for name in names if name not in pushing}
+    done = drain.wait(run.api, run.place, held, 0)
     if pushing:
         minutes = run.options.drain_minutes
         run.tell(f"Waiting up to {minutes:g} minutes until {drain.names(pushing)} are worked off.")
-        drain.wait(run.api, run.place, pushing, minutes * MINUTE)
+        done |= drain.wait(run.api, run.place, pushing, minutes * MINUTE)
     run.changed = True
-    run.api.together(partial(_bury, run, name) for name in names)
+    run.api.together(partial(_bury, run, name, name in done) for name in names)
     run.remove("subscription", *names)
 
 
-def _bury(run: Deployment, name: str) -> None:
-    deadline = run.state.found["subscription", name].get("ackDeadlineSeconds", 10)
+def _bury(run: Deployment, name: str, done: bool) -> None:
+    """Move what is left. Unless all is done, something may fail and come again only after a pause."""
+    subscription = run.state.found["subscription", name]
+    quiet = float(subscription.get("ackDeadlineSeconds", 10))
     hold(run, name)
-    if moved := drain.bury(run.api, run.place, name, deadline):
+    if not done:
+        quiet = max(quiet, drain.longest_pause(subscription))
+        run.tell(f"Looking for up to {quiet / MINUTE:.0f} minutes for what {name} has not worked off.")
+    if moved := drain.bury(run.api, run.place, name, quiet):
         run.tell(f"{moved} messages of {name} are in {run.place.called('dead-letters')} now.")
 
 

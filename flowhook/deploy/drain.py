@@ -23,6 +23,7 @@ SKEW = 5
 EVERY = 15.0
 # Beyond a subscription's deadline, until a message that was being pushed is there for somebody else.
 MARGIN = 15
+PULLED_EVERY = 5.0
 
 
 @dataclass(frozen=True)
@@ -80,15 +81,21 @@ def stop_pushing(api: Api, place: Place, subscription: str) -> None:
     api.request("POST", url, {"pushConfig": {}})
 
 
-def bury(api: Api, place: Place, subscription: str, deadline: float) -> int:
+def longest_pause(subscription: Mapping[str, Any]) -> float:
+    """Seconds for which Pub/Sub may keep a message back that has failed; pulling doesn't shorten that."""
+    policy = subscription.get("retryPolicy")
+    return float(policy.get("maximumBackoff", "600s").removesuffix("s")) if policy else 0.0
+
+
+def bury(api: Api, place: Place, subscription: str, quiet: float) -> int:
     """Move what waits in a subscription that is no longer pushed to the dead letters, and count it.
 
     Each goes with the attribute `handler`, and is acknowledged after it has been published. Ends when nothing
-    from before has come for longer than a push may take, which `deadline` says.
+    from before has come for longer than `quiet` seconds: than a push or a pause after a failure may take.
     """
     stopped, moved = api.clock.now(), 0
     quiet_since = stopped
-    while api.clock.now() - quiet_since < deadline + MARGIN:
+    while api.clock.now() - quiet_since < quiet + MARGIN:
         waiting = messages.pull(api, place, subscription)
         if waiting:
             letters = [(m.data, _letter(place, subscription, m)) for m in waiting]
@@ -98,7 +105,7 @@ def bury(api: Api, place: Place, subscription: str, deadline: float) -> int:
         if any(_time(message.published) <= stopped for message in waiting):
             quiet_since = api.clock.now()
         elif not waiting:
-            api.clock.sleep(1.0)
+            api.clock.sleep(PULLED_EVERY)
     return moved
 
 

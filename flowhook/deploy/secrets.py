@@ -93,7 +93,7 @@ def checked(secret: bytes, options: Options) -> bytes:
         raise DeployError("a secret is one line")
     if len(secret) < SHORTEST_SECRET and not options.allow_weak_secret:
         raise DeployError(
-            f"the secret has fewer than {SHORTEST_SECRET} characters and can be guessed; choose a longer, "
+            f"the secret has fewer than {SHORTEST_SECRET} characters and can be guessed: choose another, "
             "or --allow-weak-secret"
         )
     return secret
