@@ -10,7 +10,6 @@ from flowhook.deploy import (
     deployment,
     diff,
     options,
-    project,
     rollback,
     rotation,
     secrets,
@@ -93,7 +92,7 @@ def show_plan(run: Deployment) -> None:
     """Say what a deployment would do; nothing is changed."""
     plan = run.plan()
     todo = {
-        "enable": [*project.missing(run.state.apis)],
+        "enable": run.missing_apis(),
         "changes": [str(change) for change in run.changes() if is_shown(change)],
         "grants": [str(grant.binding) for grant in diff.grants(plan, run.state.policies)],
         "retire": [*deployment.orphans(run)],

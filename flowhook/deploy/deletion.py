@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from flowhook.deploy import deployment, kinds, lock, policies, state
+from flowhook.deploy import deployment, kinds, ledger, lock, policies, state
 from flowhook.deploy.deployment import Deployment
 from flowhook.deploy.resources import CONSUME, FUNCTIONS, RECEIVE, Resource
 
@@ -37,7 +37,7 @@ def carry_out(run: Deployment, gone: list[Resource]) -> None:
     run.remove("subscription", *names["subscription"])
     run.remove("topic", *names["topic"])
     forget_accounts(run, names["account"])
-    for kind in ("account", "alert", "channel", "repository", "secret"):
+    for kind in ("account", "alert", "channel", "repository", "secret", "database"):
         run.remove(kind, *names[kind])
 
 
@@ -77,6 +77,7 @@ def _present(run: Deployment) -> list[Resource]:
         *(("account", place.account(role)) for role in ROLES),
         ("repository", place.name),
         ("secret", place.secret),
+        ("database", ledger.name_of(place)),
     ]
     labelled = [
         *(("subscription", name) for name in run.state.ours("subscription", place)),
@@ -89,4 +90,4 @@ def _present(run: Deployment) -> list[Resource]:
 
 def _is_kept(run: Deployment, resource: Resource) -> bool:
     letters = resource.kind in ("topic", "subscription") and resource.name == run.place.called(KEPT)
-    return letters or resource.kind == "secret"
+    return letters or resource.kind in ("secret", "database")

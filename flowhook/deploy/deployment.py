@@ -16,6 +16,7 @@ from flowhook.deploy import (
     drain,
     functions,
     kinds,
+    ledger,
     lock,
     messages,
     plan,
@@ -64,6 +65,11 @@ class Deployment:
         """Read what is there. Raises DeployError."""
         self.state = state.read(self.api, self.place, self.state.apis)
         state.read_policies(self.api, self.place, self.state, self.plan())
+
+    def missing_apis(self) -> list[str]:
+        """What is still to be enabled."""
+        needs_database = ledger.is_needed(self.options, self.handlers)
+        return project.missing(self.state.apis, *(("firestore",) if needs_database else ()))
 
     def tell(self, text: object) -> None:
         """Say what is being done."""
@@ -144,6 +150,7 @@ def check(run: Deployment) -> None:
     """Look at the source and the project; what is wrong with them stops a deployment before it begins."""
     run.handlers = run.around.declared(run.around.folder)
     source.requirements(run.around.folder)
+    ledger.check_package(run.options, run.handlers, run.around.folder)
     settings = plan.environment(run.options, run.place, CONSUME)
     run.around.check_source(run.around.folder, settings)
     project.check_billing(run.api.billed_to(""), run.place)
@@ -176,7 +183,7 @@ def may_remove(run: Deployment, question: str) -> bool:
 def enable_apis(run: Deployment) -> None:
     """Enable what is missing, and make sure of Pub/Sub's own account, each time."""
     bootstrap = run.api.billed_to("")
-    if missing := project.missing(run.state.apis):
+    if missing := run.missing_apis():
         run.tell(f"enable {', '.join(missing)}")
         project.enable(bootstrap, run.place, missing)
         run.changed = True
@@ -205,7 +212,9 @@ def carry_out(run: Deployment, new_secret: bytes) -> None:
 
 def lay_foundations(run: Deployment, new_secret: bytes) -> None:
     """Everything but the functions. Subscriptions begin without pushing: what is published waits in them."""
-    run.apply("account", "topic", "repository", "secret")
+    run.apply("account", "topic", "repository", "secret", "database")
+    if ledger.is_needed(run.options, run.handlers):
+        ledger.have_it_expire(run.api, run.place)
     store_secrets(run, new_secret)
     run.apply("subscription", but=("pushConfig",))
     date_successors(run)

@@ -64,13 +64,24 @@ def stale(policy: Mapping[str, Any], binding: Binding) -> list[str]:
 
 
 def holds(policy: Mapping[str, Any], binding: Binding) -> bool:
-    """Whether a policy has a binding, and for nobody's condition."""
+    """Whether a policy has a binding, under its own condition and no other."""
     return any(
-        given["role"] == binding.role
-        and not given.get("condition")
-        and binding.member in given.get("members", ())
-        for given in policy.get("bindings", ())
+        is_same(given, binding) and binding.member in given.get("members", ()) for given in _given(policy)
     )
+
+
+def is_same(given: Mapping[str, Any], binding: Binding) -> bool:
+    """Whether one of a policy's bindings is for the same role under the same condition."""
+    return given["role"] == binding.role and _expression(given) == binding.condition
+
+
+def _expression(given: Mapping[str, Any]) -> str:
+    return str((given.get("condition") or {}).get("expression", ""))
+
+
+def _given(policy: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    found: Sequence[Mapping[str, Any]] = policy.get("bindings", ())
+    return found
 
 
 def differing(wanted: Mapping[str, Any], present: Mapping[str, Any]) -> Iterator[str]:

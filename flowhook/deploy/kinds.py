@@ -43,6 +43,7 @@ RUN = "https://run.googleapis.com/v2"
 FUNCTIONS = "https://cloudfunctions.googleapis.com/v2"
 SECRETS = "https://secretmanager.googleapis.com/v1"
 IAM = "https://iam.googleapis.com/v1"
+FIRESTORE = "https://firestore.googleapis.com/v1"
 REPOSITORIES = "https://artifactregistry.googleapis.com/v1"
 
 KINDS: Mapping[str, Kind] = {
@@ -61,6 +62,9 @@ KINDS: Mapping[str, Kind] = {
         "cloudfunctions", FUNCTIONS, "{parent}/functions", "functions", id_field="functionId"
     ),
     "service": Kind("run", RUN, "{parent}/services", "services", id_field="serviceId"),
+    "database": Kind(
+        "firestore", FIRESTORE, "projects/{project}/databases", "databases", id_field="databaseId"
+    ),
     "channel": Kind(
         "monitoring", MONITORING, "projects/{project}/notificationChannels", "notificationChannels",
         named_by="labels.email_address", anonymous=True,
@@ -152,6 +156,8 @@ def _creation(
         return "POST", row.parent(place), {"accountId": short, "serviceAccount": {"displayName": short}}
     if resource.kind == "subscription":
         fields = {name: value for name, value in fields.items() if name != "pushConfig"}
+    if resource.kind == "database":
+        fields = {**fields, "locationId": place.region}
     if row.id_field or row.anonymous:
         return "POST", row.parent(place), dict(fields)
     return "PUT", row.address(place, resource.name), dict(fields)

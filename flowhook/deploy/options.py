@@ -38,7 +38,7 @@ LONGEST_DRAIN = 24 * 60
 # Lines of the env file that are options of the same name.
 FILE_OPTIONS = (
     "PROJECT", "REGION", "NAME", "DELIVERY", "PUBLIC", "MIN_INSTANCES", "MAX_INSTANCES", "NOTIFICATION_EMAIL",
-    "NOTIFICATION_CHANNEL", "RETENTION_DAYS", "DRAIN_MINUTES",
+    "NOTIFICATION_CHANNEL", "RETENTION_DAYS", "DRAIN_MINUTES", "LEDGER",
 )  # fmt: skip
 # flowhook's settings that the deployment sets by itself.
 OURS = frozenset(
@@ -74,6 +74,7 @@ class Options:
     notification_channel: str = ""
     retention_days: int = 7
     drain_minutes: float = 10.0
+    ledger: str = ""
     secret_file: str = ""
     env_file: Path = Path(ENV_FILE)
     allow_weak_secret: bool = False
@@ -215,6 +216,8 @@ def _mistakes(options: Options) -> Iterator[str]:
         yield f"RETENTION_DAYS={options.retention_days}: from 1 to 31"
     if not 0 <= options.drain_minutes <= LONGEST_DRAIN:
         yield f"--drain-minutes {options.drain_minutes:g}: from 0 to {LONGEST_DRAIN}"
+    if options.ledger not in ("", "memory", "firestore"):
+        yield f"LEDGER={options.ledger}: it must be memory or firestore"
     yield from _wrong_settings(options.settings)
 
 

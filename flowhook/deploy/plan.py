@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
-from flowhook.deploy import alerts, deployed
+from flowhook.deploy import alerts, deployed, ledger
 from flowhook.deploy.declared import Declared, Variable
 from flowhook.deploy.errors import DeployError
 from flowhook.deploy.options import Options
@@ -78,11 +78,15 @@ def make(options: Options, place: Place, handlers: Sequence[Declared], facts: Fa
         *pushed,
         Resource("repository", place.name, {"format": "DOCKER", "labels": {OURS: place.name}}),
         *_secrets(place, variables),
+        *ledger.planned(options, place, handlers),
         *_functions(options, place, handlers, variables, facts),
         *_services(options, place, facts),
         *alerts.planned(options, place, _watched(place, pushed, facts), channel),
     )
-    return Plan(resources, tuple(_bindings(options, place, variables, pushed)))
+    bindings = [*_bindings(options, place, variables, pushed)]
+    if ledger.is_needed(options, handlers):
+        bindings.append(ledger.binding(place, place.member(runs_handlers(options))))
+    return Plan(resources, tuple(bindings))
 
 
 def runs_handlers(options: Options) -> str:
@@ -244,9 +248,11 @@ def _functions(
     facts: Facts,
 ) -> Iterator[Resource]:
     for function in (CONSUME, RECEIVE) if options.pubsub else (RECEIVE,):
-        theirs = variables if function == runs_handlers(options) else {}
+        runs = function == runs_handlers(options)
+        theirs = variables if runs else {}
         plain = {name: options.variables[name] for name, v in theirs.items() if not v.secret}
         plain |= handlers_variable(handlers) if function == CONSUME else {}
+        plain |= ledger.environment(options, place, handlers) if runs else {}
         config = {
             "environmentVariables": {**plain, **environment(options, place, function)},
             "secretEnvironmentVariables": _mounted(place, theirs, facts),

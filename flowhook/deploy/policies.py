@@ -15,6 +15,8 @@ from flowhook.deploy.resources import Binding, Place
 from flowhook.deploy.rest import Api, Document
 
 VERSION = 3
+# What a condition of ours is called, beside what it says.
+TITLE = "flowhook"
 PROJECTS = "https://cloudresourcemanager.googleapis.com/v3/projects"
 # Kinds whose policy is read with POST.
 BY_POST = ("project", "account")
@@ -38,7 +40,7 @@ def allow(api: Api, place: Place, target: Target, bindings: Sequence[Binding]) -
 
 
 def withdraw(api: Api, place: Place, target: Target, members: Sequence[str]) -> Document:
-    """Take every role without a condition from some members."""
+    """Take every role from some members."""
     return _rewrite(api, place, target, lambda policy: _without(policy, members))
 
 
@@ -92,11 +94,13 @@ def _with(policy: Document, bindings: Sequence[Binding]) -> Document:
 
 
 def _added(policy: Document, binding: Binding) -> Document:
-    """The policy with one more member; in the binding that is there for the role without a condition."""
+    """The policy with one more member, in the binding that is there for the role under this condition."""
     given = [dict(b) for b in policy.get("bindings", [])]
-    same = next((b for b in given if b["role"] == binding.role and not b.get("condition")), None)
+    same = next((b for b in given if diff.is_same(b, binding)), None)
     if same is None:
-        given.append({"role": binding.role, "members": [binding.member]})
+        condition = {"title": TITLE, "expression": binding.condition}
+        under = {"condition": condition} if binding.condition else {}
+        given.append({"role": binding.role, "members": [binding.member], **under})
     else:
         same["members"] = [*same.get("members", []), binding.member]
     return {**policy, "version": VERSION, "bindings": given}
@@ -104,7 +108,7 @@ def _added(policy: Document, binding: Binding) -> Document:
 
 def _without(policy: Document, members: Sequence[str]) -> Document:
     given = [
-        {**b, "members": [m for m in b.get("members", []) if b.get("condition") or m not in members]}
+        {**b, "members": [m for m in b.get("members", []) if m not in members]}
         for b in policy.get("bindings", [])
     ]
     return {**policy, "version": VERSION, "bindings": [b for b in given if b["members"]]}

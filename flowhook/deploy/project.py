@@ -53,9 +53,9 @@ def enabled(api: Api, where: Place) -> frozenset[str]:
     return frozenset(service["config"]["name"] for service in found)
 
 
-def missing(apis: frozenset[str]) -> list[str]:
-    """Those that a deployment needs and that are not enabled."""
-    return [host for host in (f"{name}.googleapis.com" for name in APIS) if host not in apis]
+def missing(apis: frozenset[str], *more: str) -> list[str]:
+    """Those that a deployment needs, `more` among them, and that are not enabled."""
+    return [host for host in (f"{name}.googleapis.com" for name in (*APIS, *more)) if host not in apis]
 
 
 def enable(api: Api, where: Place, hosts: list[str]) -> None:

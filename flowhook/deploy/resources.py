@@ -85,12 +85,13 @@ class Resource:
 
 @dataclass(frozen=True)
 class Binding:
-    """A member that should have a role on a resource, without a condition unless one is given."""
+    """A member that should have a role on a resource; `condition` is an expression of Google's, or empty."""
 
     kind: str
     name: str
     role: str
     member: str
+    condition: str = ""
 
     @property
     def target(self) -> tuple[str, str]:

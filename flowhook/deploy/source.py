@@ -46,6 +46,12 @@ def requirements(folder: Path) -> str:
     return pinned + "".join(f"{line}\n" for line in added)
 
 
+def requires(folder: Path, package: str) -> bool:
+    """Whether a package is among what is installed where this is deployed."""
+    files = [path for path in (folder / PINNED, folder / WANTED) if path.is_file()]
+    return any(package in _named(path.read_text()) for path in files)
+
+
 def _is_met(line: str, ours: Mapping[str, str]) -> bool:
     """Whether what flowhook pins is what a line asks for. Raises DeployError where it can't be."""
     requirement = _parsed(line)

@@ -23,7 +23,7 @@ ROLES = {
     "services": {"invoker", "admin", "viewer"},
     "repositories": {"writer", "reader", "admin"},
     "accounts": {"serviceAccountTokenCreator", "serviceAccountUser", "workloadIdentityUser"},
-    "projects": {"logWriter", "writer", "objectViewer", "editor", "builder", "viewer"},
+    "projects": {"logWriter", "writer", "objectViewer", "editor", "builder", "viewer", "user"},
 }
 # What somebody who works in the same project writes meanwhile; elsewhere it is who is audited.
 AUDITED = [{"service": "allServices", "auditLogConfigs": [{"logType": "DATA_READ"}]}]
