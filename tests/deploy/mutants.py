@@ -31,6 +31,7 @@ class Mutant(NamedTuple):
 
 
 LIFE, LOSS, FAULTS = "test_stories.py", "test_stories_loss.py", "test_stories_faults.py"
+INTERRUPTED = "test_stories_interrupted.py"
 
 # The steps of deployment.carry_out.
 IN_IF = " " * 16
@@ -42,6 +43,11 @@ PUSHING = f"{IN_IF}start_pushing(run)\n"
 RECEIVE_LINE = " " * 12 + DEPLOY.format("RECEIVE")
 CONSUME_FIRST = CONSUME_LINE + INVOKER + PUSHING + RECEIVE_LINE
 RECEIVE_FIRST = IN_IF + DEPLOY.format("RECEIVE") + CONSUME_LINE + INVOKER + PUSHING
+# Those of drain.bury.
+PUBLISHED = """            messages.publish(api, place, place.called("dead-letters"), letters)
+"""
+ACKNOWLEDGED = """            messages.acknowledge(api, place, subscription, waiting)
+"""
 
 MUTANTS = (
     # The order that loses nothing.
@@ -129,8 +135,15 @@ MUTANTS = (
     Mutant(
         "acknowledged before it is published again",
         "drain.py",
-        "letters = [(m.data, _letter(place, subscription, m)) for m in waiting]\n",
-        "letters = [(m.data, _letter(place, subscription, m)) for m in waiting][1:]\n",
+        PUBLISHED + ACKNOWLEDGED,
+        ACKNOWLEDGED + PUBLISHED,
+        f"{INTERRUPTED}::left_over",
+    ),
+    Mutant(
+        "one that is left is forgotten",
+        "drain.py",
+        "for m in waiting]\n",
+        "for m in waiting[1:]]\n",
         f"{LOSS}::dead_letters",
     ),
     Mutant(

@@ -152,3 +152,28 @@ def test_a_rollback_goes_on(fresh: Fresh) -> None:
         assert desk.flows.statuses.keys() == {200}, where
         assert len(pushed(desk)) == len(HANDLERS) + 2, where
     assert math.isfinite(desk.plane.time.now)
+
+
+def test_what_is_left_over_of_a_removed_handler_is_never_lost_on_its_way_to_the_dead_letters(
+    fresh: Fresh,
+) -> None:
+    def make() -> Desk:
+        desk = fresh()
+        assert desk.run("--yes").status == 0
+        desk.plane.simulation.failing.add(CHAT)
+        desk.flows.start(desk.accepted[0])
+        desk.plane.time.advance(60)
+        desk.flows.stop()
+        desk.handlers({LOG: ("*",)})
+        return desk
+
+    words = ("--yes", "--prune", "--drain-minutes", "1")
+    for desk, where in interruptions(make, *words):
+        desk.plane.time.advance(300)
+        ran = desk.run(*words, "--break-lock")
+        assert ran.status == 0, f"{where}: {ran.output[-1500:]}"
+        letters = desk.plane.pubsub.waiting("flowhook-dead-letters")
+        buried = {m.attributes["ce-id"] for m in letters if m.attributes.get("handler") == CHAT}
+        wanted = {e.event for e in desk.flows.accepted if e.type == "packets.created"}
+        assert wanted <= buried, where
+        assert wanted, where

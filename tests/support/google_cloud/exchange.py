@@ -36,9 +36,8 @@ class Request:
     @property
     def changes(self) -> bool:
         """Whether it asks for a change; some reads are POST by their nature."""
-        reads = (":getIamPolicy", ":testIamPermissions", ":pull", ":acknowledge", ":modifyAckDeadline")
-        posted = (*reads, ":generateUploadUrl", "/entries:list")
-        return self.method != "GET" and not self.path.endswith(posted)
+        reads = (":getIamPolicy", ":testIamPermissions", ":pull", ":generateUploadUrl", "/entries:list")
+        return self.method != "GET" and not self.path.endswith(reads)
 
     def __str__(self) -> str:
         return f"{self.method} {self.host}{self.path}"

@@ -135,6 +135,8 @@ class _Instance:
                 "REJECTED_TOPIC", data, {**attributes, "handler": DOCTOR, "reason": "rejected"}
             )
             return Reply(204 if kept else 500)
+        if attributes.get("entity_key") == DOCTOR_KEY:
+            return Reply(204)
         if handler not in self._table:
             self._simulation.refusals[handler] += 1
             return Reply(404)
