@@ -48,6 +48,7 @@ def deploy(wanted: Options, around: Surroundings) -> int:
     run = deployment.opened(wanted, around)
     deployment.check(run)
     run.read()
+    deployment.check_topics(run)
     check_secret(run, new_secret)
     if wanted.dry_run:
         show_plan(run)

@@ -38,6 +38,8 @@ from flowhook.deploy.state import State
 from flowhook.deploy.surroundings import Surroundings
 
 MINUTE = 60
+# https://cloud.google.com/pubsub/docs/reference/rest/v1/projects.subscriptions#Subscription
+DELETED_TOPIC = "_deleted-topic_"
 # Seconds after which no doctor looks through a subscription of his any more.
 LONGEST_VISIT = 60 * MINUTE
 
@@ -156,6 +158,21 @@ def check(run: Deployment) -> None:
     project.check_billing(run.api.billed_to(""), run.place)
 
 
+def check_topics(run: Deployment) -> None:
+    """Raise DeployError where somebody has deleted a topic: its subscriptions never get another one.
+
+    What still waits in them may be wanted, so a person decides.
+    """
+    ours = run.state.ours("subscription", run.place)
+    if lost := sorted(name for name, found in ours.items() if found.get("topic") == DELETED_TOPIC):
+        raise DeployError(
+            f"the topic of {', '.join(lost)} has been deleted, and a subscription never gets another one. "
+            "Look at what still waits there, then\n"
+            f"gcloud pubsub subscriptions delete {' '.join(lost)} --project={run.place.project}\n"
+            "and run this again"
+        )
+
+
 def agreed(run: Deployment, question: str) -> None:
     """Have somebody say yes before anything is changed. Raises DeployError where nobody does."""
     if run.options.yes:
@@ -247,7 +264,7 @@ def show_secret(run: Deployment, secret: bytes) -> None:
         return
     path = run.around.folder / f".env.secret.{run.place.project}.{run.place.name}"
     path.unlink(missing_ok=True)
-    path.touch(mode=0o600)
+    path.touch(mode=0o600, exist_ok=False)
     path.write_bytes(secret + b"\n")
     run.tell(f"The secret is in {path}, for nobody watches; remove that file when Flows has it. {where}")
 

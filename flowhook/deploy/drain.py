@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flowhook.deploy import messages
-from flowhook.deploy.kinds import MONITORING, PUBSUB
+from flowhook.deploy.kinds import KINDS, MONITORING
 from flowhook.deploy.messages import Pulled
 from flowhook.deploy.plan import handler_of
 from flowhook.deploy.resources import Place
@@ -77,7 +77,7 @@ def samples(api: Api, place: Place, subscription: str) -> list[Sample]:
 
 def stop_pushing(api: Api, place: Place, subscription: str) -> None:
     """From now on messages wait for whoever pulls."""
-    url = f"{PUBSUB}/projects/{place.project}/subscriptions/{subscription}:modifyPushConfig"
+    url = f"{KINDS['subscription'].address(place, subscription)}:modifyPushConfig"
     api.request("POST", url, {"pushConfig": {}})
 
 

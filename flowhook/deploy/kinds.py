@@ -35,7 +35,7 @@ class Kind:
 
     def address(self, place: Place, name: str) -> str:
         """The address of one that has an id of ours."""
-        return f"{self.parent(place)}/{quote(name, safe='%@')}"
+        return f"{self.parent(place)}/{quote(name, safe='@')}"
 
 
 PUBSUB, MONITORING = "https://pubsub.googleapis.com/v1", "https://monitoring.googleapis.com/v3"
@@ -103,7 +103,7 @@ def change(api: Api, resource: Resource, present: Mapping[str, Any], paths: Sequ
     """Give some fields the values that are wanted; labels of others stay."""
     row = KINDS[resource.kind]
     fields = {path: _kept(path, resource.wanted[path], present) for path in paths}
-    url = f"{row.base}/{present['name']}"
+    url = f"{row.base}/{quote(present['name'], safe='/@')}"
     mask = ",".join(paths)
     if row.wrapped:
         # The topic of a subscription is required, and can't be changed.

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from flowhook.deploy.kinds import PUBSUB
+from flowhook.deploy.kinds import KINDS, PUBSUB
 from flowhook.deploy.resources import OURS, Place
 from flowhook.deploy.rest import Api
 
@@ -95,4 +95,4 @@ def _pulled(received: Mapping[str, Any]) -> Pulled:
 
 
 def _address(place: Place, subscription: str) -> str:
-    return f"{PUBSUB}/projects/{place.project}/subscriptions/{subscription}"
+    return KINDS["subscription"].address(place, subscription)
