@@ -79,7 +79,7 @@ Sends all traffic to the revisions before the present ones, consume first. The n
         f"""Usage: ./deploy.sh delete [--all] [--dry-run] [--yes] [--break-lock]
        {PLACE}
 
-Lists what is there, asks, and deletes it. The secrets, the ledger and the dead letters stay, unless --all is given.
+Lists what is there, asks, and deletes it. Secrets, ledger and dead letters stay, unless --all is given.
 """,
         WHERE,
         ("all", "dry-run", "yes", "break-lock"),
