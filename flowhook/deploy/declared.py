@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -44,8 +45,7 @@ class Declared:
 
 def ask(folder: Path) -> tuple[Declared, ...]:
     """The handlers of the project in `folder`. Raises DeployError where one is broken."""
-    answer = _python(folder, ["-m", "flowhook", "handlers", "--json"], {})
-    return read(json.loads(answer))
+    return read(_printed(_python(folder, ["-m", "flowhook", "handlers", "--json"], {})))
 
 
 def read(document: Sequence[Mapping[str, Any]]) -> tuple[Declared, ...]:
@@ -59,6 +59,16 @@ def check_source(folder: Path, environment: Mapping[str, str]) -> None:
     A mistake stops here, not in production.
     """
     _python(folder, ["-c", "import main"], {"WEBHOOK_SECRET": "only-for-this-check", **environment})
+
+
+def _printed(output: str) -> list[Mapping[str, Any]]:
+    """The list at the end; before it may be what handlers print when they are imported."""
+    starts = [found.start() for found in re.finditer(r"^\[", output, re.MULTILINE)]
+    try:
+        found: list[Mapping[str, Any]] = json.loads(output[starts[-1] :])
+    except (IndexError, ValueError):
+        raise DeployError(f"the handlers can't be listed:\n{output[-500:]}") from None
+    return found
 
 
 def _declared(handler: Mapping[str, Any]) -> Declared:

@@ -2,8 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -206,7 +206,7 @@ def _wanted_variables(
     options: Options, place: Place, handlers: Sequence[Declared], facts: Facts
 ) -> dict[str, Variable]:
     """What the function that runs handlers is told: by name."""
-    declared = {v.name: v for handler in handlers for v in handler.variables or ()}
+    declared = _merged(v for handler in handlers for v in handler.variables or ())
     known = any(handler.variables is not None for handler in handlers)
     strange = [name for name in options.variables if name not in declared]
     if known and strange:
@@ -216,9 +216,19 @@ def _wanted_variables(
         )
     for handler in handlers:
         for variable in handler.variables or ():
-            _require(options, place, handler.name, variable, facts)
+            hidden = declared[variable.name].secret
+            _require(options, place, handler.name, replace(variable, secret=hidden), facts)
     undeclared = {name: Variable(name, False, False) for name in strange}
     return {name: v for name, v in {**undeclared, **declared}.items() if _has_value(options, place, v, facts)}
+
+
+def _merged(variables: Iterable[Variable]) -> dict[str, Variable]:
+    """By name. What one handler holds for a secret is one for all."""
+    found: dict[str, Variable] = {}
+    for variable in variables:
+        hidden = variable.secret or (variable.name in found and found[variable.name].secret)
+        found[variable.name] = replace(variable, secret=hidden)
+    return found
 
 
 def _require(options: Options, place: Place, handler: str, variable: Variable, facts: Facts) -> None:
@@ -231,7 +241,7 @@ def _require(options: Options, place: Place, handler: str, variable: Variable, f
 
 def _has_value(options: Options, place: Place, variable: Variable, facts: Facts) -> bool:
     stored = variable.secret and place.variable(variable.name) in facts.versions
-    return variable.name in options.variables or stored
+    return bool(options.variables.get(variable.name)) or stored
 
 
 def _secrets(place: Place, variables: Mapping[str, Variable]) -> Iterator[Resource]:

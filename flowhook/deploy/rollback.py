@@ -78,15 +78,19 @@ def send_traffic(api: Api, place: Place, target: str, revision: str) -> None:
 
 
 def _before(run: Deployment, target: str) -> Document:
-    """The newest revision before the one that serves, which was ready."""
+    """The newest revision before the one that serves that was ready and ran something else.
+
+    A rotation makes revisions of the same image: none of them is what somebody wants to go back to.
+    """
     service = services.read(run.api, run.place, target)
     present = services.serving(service) or services.short(service.get("latestReadyRevision", ""))
     revisions = services.revisions(run.api, run.place, target)
     names = [services.short(revision["name"]) for revision in revisions]
-    older = revisions[names.index(present) + 1 :] if present in names else []
-    for revision in older:
-        if services.ready(revision):
-            return revision
+    if present in names:
+        position = names.index(present)
+        for revision in revisions[position + 1 :]:
+            if services.ready(revision) and services.image(revision) != services.image(revisions[position]):
+                return revision
     raise DeployError(f"{run.place.called(target)} has no earlier revision that was ready")
 
 

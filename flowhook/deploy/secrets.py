@@ -104,7 +104,7 @@ def values(options: Options, names: Mapping[str, str]) -> dict[str, bytes]:
     return {
         secret: options.variables[name].encode()
         for name, secret in names.items()
-        if name in options.variables
+        if options.variables.get(name)
     }
 
 

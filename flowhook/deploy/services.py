@@ -106,6 +106,11 @@ def ready(revision: Mapping[str, Any]) -> bool:
     return states.get("Ready") == "CONDITION_SUCCEEDED"
 
 
+def image(template: Mapping[str, Any]) -> str:
+    """What a revision runs; rotations leave it as it is."""
+    return next((str(c.get("image", "")) for c in template.get("containers", ())), "")
+
+
 def environment(template: Mapping[str, Any]) -> dict[str, str]:
     """The plain variables of a revision."""
     return {entry["name"]: entry.get("value", "") for entry in _entries(template)}

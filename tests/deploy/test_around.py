@@ -120,6 +120,17 @@ def test_a_broken_handler_is_told_with_its_file(project: Path) -> None:
         declared.ask(project)
 
 
+def test_what_handlers_print_when_they_are_imported_is_no_list(project: Path) -> None:
+    (project / "handlers").unlink()
+    (project / "handlers").mkdir()
+    (project / "handlers" / "__init__.py").touch()
+    (project / "handlers" / "loud.py").write_text(
+        "from flowhook import on\nprint('[1, 2]')\n\n@on('users.*')\ndef hear(event): ...\n"
+    )
+    (found,) = declared.ask(project)
+    assert (found.name, found.patterns) == ("loud.hear", ("users.*",))
+
+
 def test_handlers_see_nothing_of_this_machine(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / "handlers").unlink()
     (project / "handlers").mkdir()

@@ -195,6 +195,20 @@ def test_a_variable_that_nobody_declares_is_refused_where_handlers_declare() -> 
     assert config["environmentVariables"]["GREETING"] == "hello"
 
 
+def test_an_empty_value_is_none() -> None:
+    with pytest.raises(DeployError, match="needs CRM_TOKEN"):
+        made(Options(variables={"CRM_TOKEN": ""}), KNOWN, TOKEN)
+    config = function(made(Options(variables={"CRM_TOKEN": "x", "SIZE": ""}), KNOWN, TOKEN), "consume")
+    assert "SIZE" not in config.wanted["serviceConfig"]["environmentVariables"]
+
+
+def test_what_one_handler_holds_for_a_secret_is_one_for_all() -> None:
+    open_hearted = replace(CHAT, variables=(Variable("CRM_TOKEN", secret=False, required=True),))
+    for handlers in ((TOKEN, open_hearted), (open_hearted, TOKEN)):
+        found = made(Options(variables={"CRM_TOKEN": "hidden"}), KNOWN, *handlers)
+        assert "hidden" not in str(found)
+
+
 @pytest.mark.parametrize(
     ("subscription_name", "handler"),
     [

@@ -257,7 +257,10 @@ def template_of(function: Document) -> Document:
         items = [{"path": v["path"].lstrip("/"), "version": v["version"]} for v in volume["versions"]]
         volumes.append({"name": f"volume-{number}", "secret": {"secret": volume["secret"], "items": items}})
         mounts.append({"name": f"volume-{number}", "mountPath": volume["mountPath"]})
-    container: dict[str, Any] = {"image": f"image-{function['buildConfig']['entryPoint']}", "env": entries}
+    # Each build makes an image of its own.
+    built = function["buildConfig"]["source"].get("storageSource", {}).get("object", "")
+    image = f"{function['buildConfig']['entryPoint']}@{built}"
+    container: dict[str, Any] = {"image": image, "env": entries}
     container["volumeMounts"] = mounts
     template = {
         "containers": [container],

@@ -56,7 +56,10 @@ def _without_dates(document: dict[str, Any]) -> dict[str, Any]:
 
 def _service(document: dict[str, Any]) -> dict[str, Any]:
     kept = ("ingress", "traffic", "template", "invokerIamDisabled")
-    return {name: document[name] for name in kept if name in document}
+    found = {name: document[name] for name in kept if name in document}
+    # Each build makes an image of its own.
+    containers = [{k: v for k, v in c.items() if k != "image"} for c in document["template"]["containers"]]
+    return {**found, "template": {**document["template"], "containers": containers}}
 
 
 def restore(plane: ControlPlane, recorded: Path, table: bytes) -> None:
