@@ -99,6 +99,13 @@ def test_neither_the_secret_nor_a_value_is_in_a_command_or_shown_to_nobody(life:
     assert not re.search(r"\n    [\w-]{43}\n", output)
 
 
+def test_a_token_that_has_run_out_is_renewed(workshop: Workshop, life: Mapping[str, Ran]) -> None:
+    workshop.plane.faults.expired = 1
+    ran = workshop.deploy("status")
+    assert ran.status == 0, ran.output
+    assert workshop.plane.faults.expired == 0
+
+
 def test_an_interruption_is_told_and_the_lock_given_back(workshop: Workshop, life: Mapping[str, Ran]) -> None:
     before = len(workshop.plane.log)
     process = workshop.start("--yes")

@@ -270,6 +270,10 @@ def test_a_second_deployment_at_the_same_time_stops_and_says_who_is_at_work(depl
     assert deployed.run("--yes").status == 0
 
 
+def test_a_few_things_are_asked_for_at_once_and_never_many(deployed: Desk) -> None:
+    assert 0 < deployed.plane.most_at_once <= 8
+
+
 def test_gcloud_never_runs_beside_itself_and_builds_only(deployed: Desk) -> None:
     """The stand-in fails where two run at once."""
     built = [call[2] for call in deployed.gcloud.calls if call[:2] == ("functions", "deploy")]

@@ -133,6 +133,25 @@ def test_a_deletion_goes_on_until_nothing_is_left(fresh: Fresh) -> None:
         assert left == {}, where
 
 
+def test_the_way_from_pubsub_to_inline_goes_on_and_loses_nothing(fresh: Fresh) -> None:
+    def make() -> Desk:
+        desk = fresh()
+        assert desk.run("--yes").status == 0
+        desk.flows.start(desk.accepted[0])
+        return desk
+
+    words = ("--yes", "--delivery", "inline", "--prune", "--drain-minutes", "30")
+    for desk, where in interruptions(make, *words, every=2):
+        settled(desk)
+        ran = desk.run(*words, "--break-lock")
+        assert ran.status == 0, f"{where}: {ran.output[-1500:]}"
+        settled(desk)
+        assert set(desk.plane.functions.found) == {RECEIVE}, where
+        assert pushed(desk) == set(), where
+        assert missed(desk, LOG, "*", desk.flows.accepted) == set(), where
+        assert desk.flows.statuses.keys() == {200}, where
+
+
 def test_a_rollback_goes_on(fresh: Fresh) -> None:
     def make() -> Desk:
         desk = fresh()

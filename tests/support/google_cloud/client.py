@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -42,11 +43,25 @@ class _Adapter(BaseAdapter):
     def __init__(self, plane: ControlPlane) -> None:
         super().__init__()
         self._plane = plane
+        self._counting = threading.Lock()
+        self._under_way = 0
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._counting:
+            self._under_way += 1
+            self._plane.most_at_once = max(self._plane.most_at_once, self._under_way)
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._under_way -= 1
 
     def send(self, request: requests.PreparedRequest, **_: Any) -> requests.Response:  # type: ignore[override]
         asked = _asked(request)
         try:
-            reply = self._plane.answer(asked)
+            with self._counted():
+                reply = self._plane.answer(asked)
         except BrokenConnection:
             raise requests.ConnectionError("the connection broke") from None
         response = requests.Response()

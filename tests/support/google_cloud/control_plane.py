@@ -39,6 +39,8 @@ class ControlPlane:
         self.time = time or Timeline()
         self.faults = Faults()
         self.log: list[Request] = []
+        # How many requests have been under way at the same time.
+        self.most_at_once = 0
         self.iam = Iam(project, self.time, self.faults)
         self.place = Project(self.iam, self.time, self.faults)
         self.secrets = Secrets(self.iam, self.time, self.faults)
@@ -114,6 +116,9 @@ class ControlPlane:
         for part, status in self.faults.refused.items():
             if part in str(request):
                 raise Refusal(status, "The caller does not have permission")
+        if self.faults.expired:
+            self.faults.expired -= 1
+            raise Refusal(401, "Request had invalid authentication credentials.")
         if self.faults.too_many:
             self.faults.too_many -= 1
             raise refusal_for("rate-limited", metric="requests")

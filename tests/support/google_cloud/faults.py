@@ -31,6 +31,8 @@ class Faults:
     refused: dict[str, int] = field(default_factory=dict)
     # How many of the next requests are answered 429.
     too_many: int = 0
+    # How many of the next requests are answered 401, as when a token has run out.
+    expired: int = 0
     # Every change is cut off once, before or after it took effect.
     cuts: Moment | None = None
     # The number of the change (from 0) at which the process that asks is killed.
