@@ -25,7 +25,8 @@ def rows(plan: Plan, state: State, place: Place) -> Iterator[Row]:
     for binding in unexpected(plan, state, place):
         yield _row(str(binding), "unexpected")
     for name in state.elsewhere:
-        yield _row(f"function {name}", "in another region; --prune removes it")
+        # No mistake: Flows may still send there.
+        yield Row(f"function {name}", True, "in another region; --prune removes it")
 
 
 def unexpected(plan: Plan, state: State, place: Place) -> Iterator[Binding]:

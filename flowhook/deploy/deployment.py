@@ -56,6 +56,8 @@ class Deployment:
     state: State = field(default_factory=State)
     # Whether anything has been changed: then what follows may not be so everywhere yet.
     changed: bool = False
+    # Whether `receive` was not in this region before.
+    is_new_here: bool = False
     # When the account that builds was given its rights, if it was in this run.
     granted_at: float = 0.0
 
@@ -213,6 +215,7 @@ def carry_out(run: Deployment, new_secret: bytes) -> None:
     """Make it so."""
     with lock.held(run.api, run.place, run.options.break_lock):
         run.read()
+        run.is_new_here = ("function", run.place.called(RECEIVE)) not in run.state.found
         lay_foundations(run, new_secret)
         with source.staged(run.around.folder) as folder:
             if run.options.pubsub:
@@ -423,8 +426,20 @@ def clear_away(run: Deployment) -> None:
     for kind in ("alert", "channel"):
         run.remove(kind, *unplanned(run, kind))
     run.remove("subscription", *(name for name in unplanned(run, "subscription") if is_litter(run, name)))
-    elsewhere = f"These functions are in other regions: {', '.join(run.state.elsewhere)}. Remove them?"
-    if run.state.elsewhere and may_remove(run, elsewhere):
+    if run.state.elsewhere:
+        leave_other_regions(run)
+
+
+def leave_other_regions(run: Deployment) -> None:
+    """Remove the functions in other regions, but not while Flows can't know the address of the new ones."""
+    names = ", ".join(run.state.elsewhere)
+    if run.is_new_here:
+        run.tell(
+            f"{names}: in other regions; these stay until Flows has the new URL. Then: ./deploy.sh --prune"
+        )
+    elif may_remove(
+        run, f"These functions are in other regions: {names}. Has Flows the new URL? Remove them?"
+    ):
         run.api.together(partial(remove_elsewhere, run, name) for name in run.state.elsewhere)
         run.state.elsewhere = ()
 
