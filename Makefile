@@ -57,8 +57,8 @@ properties: $(TESTING) ## the property tests with at least 10,000 generated requ
 protobuf: $(TESTING) ## generate flowhook/pubsub/publish_pb2.py from publish.proto
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. flowhook/pubsub/publish.proto
 
-mutants: $(TESTING) ## break deploy.sh in many ways, and see the tests notice each
-	$(BIN)/python -m tests.gcloud.mutants
+mutants: $(TESTING) ## break the deployment in many ways, and see its stories notice each
+	$(BIN)/python -m tests.deploy.mutants
 
 bench: $(TESTING) ## flowhook beside what others do, in about 15 minutes (needs wrk and the Pub/Sub emulator)
 	$(BIN)/python -m bench

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from flowhook.cli import check, doctor, flows_emulator, handlers, pubsub, run, send, subscriptions
+from flowhook.cli import check, deploy, doctor, flows_emulator, handlers, pubsub, run, send, subscriptions
 from flowhook.cli.errors import CommandError
 from flowhook.version import VERSION
 
@@ -32,7 +32,11 @@ Every command: python -m flowhook --help"""
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0 done, 1 not done, 2 called with wrong arguments."""
-    parsed = parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == ["deploy"]:
+        # It has commands and options of its own.
+        return deploy.run(words[1:])
+    parsed = parser().parse_args(words)
     try:
         status: int = parsed.run(parsed)
     except CommandError as error:
@@ -59,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
         )
         module.add_arguments(command)
         command.set_defaults(run=module.run)
+    commands.add_parser("deploy", help=(deploy.__doc__ or "").partition("\n")[0].rstrip("."))
     return whole
 
 

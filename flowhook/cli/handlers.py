@@ -6,6 +6,8 @@ Run it where main.py is. Fails if a handler can't be imported.
 import argparse
 import importlib
 import inspect
+import json
+from typing import Any
 
 from rich.table import Table
 
@@ -16,13 +18,17 @@ from flowhook.errors import StartError
 from flowhook.handler import Handler
 
 
-def add_arguments(_parser: argparse.ArgumentParser) -> None:
-    """There are no options."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--json", action="store_true", help="for programs: a list with all that they declare")
 
 
-def run(_arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Print the table, and what nobody handles below it."""
     found = load()
+    if arguments.json:
+        print(json.dumps([document(handler) for handler in found], indent=2))
+        return 0
     table = Table("HANDLER", "EVENTS", "RUNS", box=None, pad_edge=False)
     for handler in found:
         runs = "on the loop" if inspect.iscoroutinefunction(handler.function) else "in a thread"
@@ -33,6 +39,11 @@ def run(_arguments: argparse.Namespace) -> int:
     if alone:
         out.print(f"\nNobody handles {', '.join(alone)}.")
     return 0
+
+
+def document(handler: Handler) -> dict[str, Any]:
+    """What a handler declares, for programs."""
+    return {"name": handler.name, "patterns": [*map(str, handler.patterns)]}
 
 
 def load() -> tuple[Handler, ...]:

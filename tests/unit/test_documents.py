@@ -33,7 +33,7 @@ CURRENT = [found for found in DOCUMENTS if found.name != "CHANGELOG.md"]
 COMMANDS_TOLD = sorted({command.text: command for d in CURRENT for command in d.commands()}.items())
 CODE = [(f"{d.name}, {path}", code) for d in CURRENT for path, code in d.modules()]
 # By `make bench`.
-MADE = {"bench/last.json", "bench/last.svg"}
+MADE = {"bench/last.json", "bench/last.svg", "handlers/requirements.txt"}
 # Read by the tools, not by the function.
 TOOLS_VARIABLES = {"PORT", "PYTEST", "PYTHON", "VENV"}
 
