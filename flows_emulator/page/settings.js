@@ -40,7 +40,7 @@ export function Settings({ known, say, forms, setForms }) {
           (item) => html`
             <button type="button" key=${item.id} aria-pressed=${item.id === id} onClick=${() => choose(item.id)}>
               <span class=${`state ${item.softRemoved ? "removed" : item.status}`} aria-hidden="true"></span>
-              ${visible(item.url)} <small>${about(item, forms[item.id])}</small>
+              ${visible(item.url)} ${about(item, forms[item.id]) && html`<small>${about(item, forms[item.id])}</small>`}
             </button>
           `,
         )}
@@ -231,7 +231,7 @@ function Secret({ id, value, kept, error, change }) {
           value=${value}
           spellcheck="false"
           autocomplete="new-password"
-          placeholder=${kept ? "•••••••• (saved; empty keeps it)" : ""}
+          placeholder=${kept ? "•••••••• (saved)" : ""}
           aria-invalid=${error ? "true" : undefined}
           aria-describedby=${error ? `${id}-error` : `${id}-hint`}
           onInput=${(event) => change(event.target.value)}
@@ -245,7 +245,7 @@ function Secret({ id, value, kept, error, change }) {
         ? html`<small id=${`${id}-error`} class="error" role="alert">${error}</small>`
         : html`<small id=${`${id}-hint`} class="quiet">
             ${kept && !value
-              ? "One is saved. It is never shown again; enter or generate another one to replace it."
+              ? "One is saved, and kept if this stays empty. It is never shown again; enter or generate another to replace it."
               : "The receiver’s WEBHOOK_SECRET. make run uses flowhook-development-secret."}
           </small>`}
     </div>

@@ -239,6 +239,7 @@ def test_pubsub_wires_everything_together_and_stops_all_of_it(tmp_path: Path) ->
         assert sent.returncode == 0
         until(lambda: output.read_text().count(": handled by mine.f") == 24)
         assert output.read_text().count(": published as message ") == 24
+        assert output.read_text().count("This emulator applies no filters") == 1
         family = descendants(process.pid)
         assert len(family) >= 3
         process.send_signal(signal.SIGINT)
