@@ -9,7 +9,7 @@ RUNNING := $(VENV)/.running
 TESTING := $(VENV)/.testing
 # Beside the tools, so that two environments may be tested at once.
 export COVERAGE_FILE := $(abspath $(VENV))/coverage
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install --disable-pip-version-check
 # Lines and branches that the whole of the tests reaches, in percent. A part of them is held to nothing.
 COVERED := $(if $(and $(REQUIRE_EMULATOR),$(if $(PYTEST),,all)),90,0)
 
@@ -36,11 +36,12 @@ test-handlers: $(RUNNING) ## the tests of your handlers alone, in tests/handlers
 quick: check ## the checks, and the tests that need no emulator, gcloud or browser
 	$(BIN)/python -m pytest -n 4 --dist worksteal tests/unit tests/http tests/handlers
 
-check: $(TESTING) ## format, lint, types, shell scripts, workflows
+check: $(TESTING) ## format, lint, types, shell scripts, workflows, Dockerfile
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/shellcheck $(SCRIPTS)
+	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 
@@ -56,8 +57,8 @@ properties: $(TESTING) ## the property tests with at least 10,000 generated requ
 protobuf: $(TESTING) ## generate flowhook/pubsub/publish_pb2.py from publish.proto
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. flowhook/pubsub/publish.proto
 
-mutants: $(TESTING) ## break deploy.sh in many ways, and see the tests notice each
-	$(BIN)/python -m tests.gcloud.mutants
+mutants: $(TESTING) ## break the deployment in many ways, and see its stories notice each
+	$(BIN)/python -m tests.deploy.mutants
 
 bench: $(TESTING) ## flowhook beside what others do, in about 15 minutes (needs wrk and the Pub/Sub emulator)
 	$(BIN)/python -m bench
@@ -74,6 +75,7 @@ clean: ## remove what was installed
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "flowhook needs Python 3.11 or newer: make PYTHON=python3.13 ...")'
+	@echo 'Installing into $(VENV), once: this takes about a minute.'
 	$(PYTHON) -m venv $(VENV)
 
 $(RUNNING): requirements.txt requirements-cli.txt handlers/requirements.txt | $(BIN)/python

@@ -105,7 +105,7 @@ async def _deliver(
         if request.scope["method"] != "POST":
             raise MethodNotAllowed("Send events with POST.")
         event, deliver = await accept(Received(request, headers, limit, bodies))
-        logs.note({"event_id": event.id, "event_type": event.type, "entity_path": event.entity_path})
+        logs.note_event(event.id, event.type, event.entity_path)
         return event, await deliver(event)
     except Problem as problem:
         return event, problem

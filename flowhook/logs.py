@@ -66,6 +66,17 @@ def note(fields: Mapping[str, Any]) -> None:
             noted[name] = value if short else _short(value)
 
 
+def note_event(event_id: str, event_type: str, entity_path: str) -> None:
+    """Note which event is under way."""
+    noted = _noted.get()
+    if noted is not None:
+        noted["event_id"], noted["event_type"], noted["entity_path"] = (
+            event_id,
+            event_type,
+            _short(entity_path),
+        )
+
+
 def write(
     level: int, message: str, error: BaseException | None = None, fields: Mapping[str, Any] = NOTHING
 ) -> None:

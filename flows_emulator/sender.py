@@ -1,4 +1,4 @@
-"""One attempt at a delivery over HTTP, in whatever manner; it never raises, it tells what came of it."""
+"""One attempt at a delivery over HTTP, with the fault asked for; it never raises, it returns what came."""
 
 import asyncio
 import time

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from flowhook.cli import check, doctor, flows_emulator, handlers, pubsub, run, send, subscriptions
+from flowhook.cli import check, deploy, doctor, flows_emulator, handlers, pubsub, run, send, subscriptions
 from flowhook.cli.errors import CommandError
 from flowhook.version import VERSION
 
@@ -20,9 +20,23 @@ COMMANDS = {
 }
 
 
+FIRST = """\
+flowhook receives the webhooks of Flows. To begin with, each in a terminal of its own:
+
+  python -m flowhook run          serve the receiver on this machine
+  python -m flowhook send --all   send it an event of each type
+  python -m flowhook emulate      send them as Flows does, from a page
+
+Every command: python -m flowhook --help"""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0 done, 1 not done, 2 called with wrong arguments."""
-    parsed = parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == ["deploy"]:
+        # It has commands and options of its own.
+        return deploy.run(words[1:])
+    parsed = parser().parse_args(words)
     try:
         status: int = parsed.run(parsed)
     except CommandError as error:
@@ -37,7 +51,8 @@ def parser() -> argparse.ArgumentParser:
     """What reads a command line; `run` of what it returns does what was asked."""
     whole = argparse.ArgumentParser(prog="python -m flowhook", description="The command line of flowhook.")
     whole.add_argument("--version", action="version", version=f"flowhook {VERSION}")
-    commands = whole.add_subparsers(metavar="COMMAND", required=True)
+    whole.set_defaults(run=_show_first)
+    commands = whole.add_subparsers(metavar="COMMAND")
     for name, module in COMMANDS.items():
         summary, _, description = (module.__doc__ or "").partition("\n")
         command = commands.add_parser(
@@ -48,4 +63,10 @@ def parser() -> argparse.ArgumentParser:
         )
         module.add_arguments(command)
         command.set_defaults(run=module.run)
+    commands.add_parser("deploy", help=(deploy.__doc__ or "").partition("\n")[0].rstrip("."))
     return whole
+
+
+def _show_first(_: argparse.Namespace) -> int:
+    print(FIRST)
+    return 0

@@ -1,19 +1,24 @@
 """Serve `receive` on this machine with a development secret.
 
-It prints the address, the secret and a curl line that sends a sample event; Ctrl-C stops it.
+Once it serves, it prints the address, the secret and a curl line that sends a sample event. What is saved in
+handlers/ or .env is served from then on; what can't be imported is not, and it says why. Ctrl-C stops it.
 Run it where main.py is.
 """
 
 import argparse
 import os
 import shlex
+import signal
 import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from flowhook import samples
 from flowhook.cli import environment as dotenv
+from flowhook.cli import reload
 from flowhook.cli.errors import CommandError
 
 HOST = "127.0.0.1"
@@ -31,12 +36,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Say how to reach it, then become the functions framework."""
-    dotenv.load()
+    """Serve, say how to reach it, and serve anew what changes."""
     port = chosen_port(arguments.port)
     start = command("receive", port)
-    introduce(port)
-    os.execve(sys.executable, start, environment({"DELIVERY": "inline"}))  # noqa: S606
+    interrupt_on_signals()
+    try:
+        with socket.create_server((HOST, port)) as door:
+            return reload.serve(start, _environment, door, lambda: _welcome(port))
+    except KeyboardInterrupt:
+        return 0
+
+
+def _environment() -> dict[str, str]:
+    return environment({"DELIVERY": "inline"}, dotenv.values())
+
+
+def interrupt_on_signals() -> None:
+    """Let every signal that asks to stop raise KeyboardInterrupt.
+
+    SIGINT too, for a shell's background processes are started to ignore Ctrl-C.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def chosen_port(text: str) -> int:
@@ -75,12 +100,13 @@ def command(target: str, port: int) -> list[str]:
     return [*framework, f"--host={HOST}", f"--port={port}"]
 
 
-def environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """What it sees: this process's environment, the development secret, and the settings."""
-    kept = {name: value for name, value in os.environ.items() if name != "WEBHOOK_SECRET_FILE"}
+def environment(settings: Mapping[str, str], usual: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What it sees: `usual`, this process's environment over it, the development secret, and the settings."""
+    merged = {**(usual or {}), **os.environ}
+    merged.pop("WEBHOOK_SECRET_FILE", None)
     # Named, for what is chosen on purpose is not warned of.
-    ledger = os.environ.get("LEDGER") or "memory"
-    return {**kept, "WEBHOOK_SECRET": DEVELOPMENT_SECRET, "LEDGER": ledger, **settings}
+    ledger = merged.get("LEDGER") or "memory"
+    return {**merged, "WEBHOOK_SECRET": DEVELOPMENT_SECRET, "LEDGER": ledger, **settings}
 
 
 def introduce(port: int) -> None:
@@ -88,6 +114,12 @@ def introduce(port: int) -> None:
     url = f"http://{HOST}:{port}"
     print(f"URL     {url}\nSecret  {DEVELOPMENT_SECRET}\n\nSend an event from another terminal:\n")
     print(_curl(url), end="\n\n", flush=True)
+
+
+def _welcome(port: int) -> None:
+    introduce(port)
+    print("Next    python -m flowhook send --all; or make emulate, which sends as Flows does, from a page")
+    print("        What you save in handlers/ or .env is served at once\n", flush=True)
 
 
 def _curl(url: str) -> str:

@@ -3,6 +3,8 @@
   send --all                      one event of each type
   send packets.updated users.*    some types
   send --file event.json          a file, to the byte
+  send packets.created --set status=won --set 'tags=["a"]' --event entityId=pk-1
+  send packets.updated --became status=open:won
   send --all --count 1000 --rate 50
 
 Exit status 1 if one of them was not accepted. The secret is that of WEBHOOK_SECRET or --secret-file; for a
@@ -20,8 +22,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 from rich.console import Console
@@ -30,9 +30,12 @@ from rich.table import Table
 from rich.text import Text
 
 from flowhook import samples, schemes
+from flowhook.cli import overlays
 from flowhook.cli import run as serve
+from flowhook.cli.arguments import LOOPBACK, positive, require_url
 from flowhook.cli.errors import CommandError
 from flowhook.cli.output import console
+from flowhook.samples.overlay import Overlay
 from flowhook.schemes import Proof, Scheme
 from flowhook.secret import read_secrets
 from flowhook.version import VERSION
@@ -69,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--file", action="append", default=[], type=Path, help="a body from a file; repeatable"
     )
+    overlays.add_arguments(parser)
     parser.add_argument("--url", default=f"http://{serve.HOST}:{serve.PORT}", help="default: %(default)s")
     parser.add_argument(
         "--auth",
@@ -76,15 +80,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how the secret travels: any value of WEBHOOK_AUTH but auto; default: bearer",
     )
     parser.add_argument("--secret-file", type=Path, help="the secret is the first line of this file")
+    parser.add_argument("--count", type=positive(int), help="how many events in all, the types taken in turn")
+    parser.add_argument("--rate", type=positive(float), help="events a second; default: as fast as answered")
+    parser.add_argument("--concurrency", type=positive(int), default=8, help="requests at a time; default: 8")
     parser.add_argument(
-        "--count", type=_positive(int), help="how many events in all, the types taken in turn"
-    )
-    parser.add_argument("--rate", type=_positive(float), help="events a second; default: as fast as answered")
-    parser.add_argument(
-        "--concurrency", type=_positive(int), default=8, help="requests at a time; default: 8"
-    )
-    parser.add_argument(
-        "--timeout", type=_positive(float), default=30.0, help="seconds for an answer; default: 30"
+        "--timeout", type=positive(float), default=30.0, help="seconds for an answer; default: 30"
     )
 
 
@@ -101,34 +101,37 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if all(200 <= answer.status < 300 for answer in answers) else 1
 
 
-def _positive(kind: Callable[[str], Any]) -> Callable[[str], Any]:
-    def read(text: str) -> Any:
-        value = kind(text)
-        if not 0 < value < float("inf"):
-            raise ValueError
-        return value
-
-    read.__name__ = "positive number"
-    return read
-
-
 def _letters(arguments: argparse.Namespace) -> list[Letter]:
     try:
         types = samples.selected(["*"] if arguments.all else arguments.types)
     except ValueError as error:
         raise CommandError(str(error)) from None
-    letters = [Letter(name, lambda name=name: _fresh(name)) for name in types]  # type: ignore[misc]
+    overlay = overlays.read(arguments)
+    letters = [Letter(name, _freshly(name, overlay)) for name in types]
+    if overlay and arguments.file:
+        raise CommandError("--set, --became and --event change samples; a file is sent to the byte")
     letters += [_from_file(path) for path in arguments.file]
     if not letters:
         raise CommandError("nothing to send: name event types, or --all, or --file")
     return letters
 
 
-def _fresh(name: str) -> bytes:
-    """A sample that happens now, so that no two are taken for one that is delivered twice."""
-    document = json.loads(samples.load(name))
-    document["eventTimestamp"] = datetime.now(UTC).isoformat()
-    return json.dumps(document).encode()
+def _freshly(name: str, overlay: Overlay) -> Callable[[], bytes]:
+    """Makes a sample that happens now, so that no two are taken for one that is delivered twice.
+
+    Raises CommandError where the overlay doesn't fit on it.
+    """
+
+    def fresh() -> bytes:
+        now = {"eventTimestamp": datetime.now(UTC).isoformat()}
+        return json.dumps(overlay.apply({**sample, **now})).encode()
+
+    sample = json.loads(samples.load(name))
+    try:
+        fresh()
+    except ValueError as mistake:
+        raise CommandError(f"{name}: {mistake}") from None
+    return fresh
 
 
 def _from_file(path: Path) -> Letter:
@@ -151,7 +154,8 @@ def scheme_of(text: str) -> Scheme:
 
 
 def secret_of(path: Path | None, url: str) -> bytes:
-    """The secret to sign with, for a receiver at `url`. Raises CommandError where there is none."""
+    """The secret to sign with, for a receiver at `url`. Raises CommandError where one of them is none."""
+    parts = require_url(url)
     if path:
         try:
             secrets = read_secrets(path)
@@ -162,7 +166,7 @@ def secret_of(path: Path | None, url: str) -> bytes:
         return secrets[0]
     if secret := os.environ.get("WEBHOOK_SECRET", "").strip():
         return os.fsencode(secret)
-    if urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1"):
+    if parts.hostname in LOOPBACK:
         return serve.DEVELOPMENT_SECRET.encode()
     raise CommandError("which secret? Set WEBHOOK_SECRET or give --secret-file")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from flowhook import samples
-from flowhook.cli.run import free_port, listens
+from flowhook.cli.run import free_port
 from tests.support import broker
 from tests.support.command_line import flowhook
 from tests.support.receiver import (
@@ -192,7 +192,7 @@ def test_run_prints_a_curl_line_that_works_as_pasted(tmp_path: Path) -> None:
             stderr=subprocess.STDOUT,
         )
     try:
-        until(lambda: listens(port))
+        until(lambda: "--data-binary" in output.read_text())
         said = output.read_text()
         line = next(line for line in said.splitlines() if line.startswith("curl "))
         pasted = subprocess.run(
@@ -239,6 +239,7 @@ def test_pubsub_wires_everything_together_and_stops_all_of_it(tmp_path: Path) ->
         assert sent.returncode == 0
         until(lambda: output.read_text().count(": handled by mine.f") == 24)
         assert output.read_text().count(": published as message ") == 24
+        assert output.read_text().count("This emulator applies no filters") == 1
         family = descendants(process.pid)
         assert len(family) >= 3
         process.send_signal(signal.SIGINT)
@@ -346,7 +347,7 @@ def tell(event):
             stderr=subprocess.STDOUT,
         )
     try:
-        until(lambda: listens(port))
+        until(lambda: "--data-binary" in output.read_text())
         sent = flowhook("send", "users.created", "--url", f"http://127.0.0.1:{port}", WEBHOOK_SECRET="")
         assert sent.returncode == 0, sent.stdout
         assert "told from-file with $A and # in it from-environment" in output.read_text()

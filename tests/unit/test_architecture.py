@@ -83,13 +83,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pubsub.push": {"admission", "envelope", "errors", "trace"},
     "pubsub.subscriptions": {"categories", "handler"},
     "samples.__init__": {"categories"},
+    "samples.overlay": set(),
     "testing.__init__": {"event_types", "events", "samples.__init__"},
 }
 # The same of the emulator, which the function never imports: first its own modules, then flowhook's.
 EMULATOR_MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "__init__": (set(), set()),
     "retry": (set(), set()),
-    "manners": (set(), set()),
+    "faults": (set(), set()),
     "integration": (set(), {"categories", "samples", "schemes"}),
     "organization": ({"integration"}, {"categories"}),
     "reading": (set(), {"categories", "samples"}),
@@ -97,12 +98,15 @@ EMULATOR_MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "guard": (set(), set()),
     "store": ({"integration", "organization"}, set()),
     "sender": ({"integration", "store"}, {"schemes"}),
-    "dispatch": ({"manners", "retry", "sender", "store"}, set()),
+    "dispatch": ({"faults", "retry", "sender", "store"}, set()),
     "flows": (
-        {"dispatch", "feed", "integration", "manners", "organization", "retry", "sender", "store"},
-        {"categories", "samples"},
+        {"dispatch", "faults", "feed", "integration", "organization", "retry", "sender", "store"},
+        {"categories", "samples", "samples.overlay"},
     ),
-    "web": ({"flows", "guard", "integration", "manners"}, {"categories", "samples", "schemes"}),
+    "web": (
+        {"faults", "flows", "guard", "integration", "store"},
+        {"categories", "samples", "samples.overlay", "schemes"},
+    ),
     "server": ({"flows", "retry", "store", "web"}, set()),
     "client": (set(), {"samples"}),
     "local": ({"client"}, {"cli"}),

@@ -23,7 +23,7 @@ from flowhook.pubsub import messages
 from flowhook.schemes import SCHEMES
 from flowhook.settings import SETTINGS, load
 from flowhook.version import VERSION
-from flows_emulator.manners import MANNERS
+from flows_emulator.faults import FAULTS
 from tests.support.documents import DOCUMENTS, README, Command, Document, document
 from tests.support.receiver import ROOT
 
@@ -33,7 +33,7 @@ CURRENT = [found for found in DOCUMENTS if found.name != "CHANGELOG.md"]
 COMMANDS_TOLD = sorted({command.text: command for d in CURRENT for command in d.commands()}.items())
 CODE = [(f"{d.name}, {path}", code) for d in CURRENT for path, code in d.modules()]
 # By `make bench`.
-MADE = {"bench/last.json", "bench/last.svg"}
+MADE = {"bench/last.json", "bench/last.svg", "handlers/requirements.txt"}
 # Read by the tools, not by the function.
 TOOLS_VARIABLES = {"PORT", "PYTEST", "PYTHON", "VENV"}
 
@@ -147,7 +147,7 @@ def subcommands(of: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParse
 
 def test_the_emulators_actions_and_manners_are_those_that_exist() -> None:
     assert first_cells("emulator", "action") == list(subcommands(subcommands(parser())["emulate"]))
-    assert first_cells("emulator", "manner") == [name for name in MANNERS if name]
+    assert first_cells("emulator", "manner") == [name for name in FAULTS if name]
 
 
 def test_the_options_of_the_emulators_actions_exist() -> None:
