@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from flowhook.errors import Reject
     from flowhook.events import Change, CommentEvent, Event
     from flowhook.handler import on
+    from flowhook.variables import variable
 
-__all__ = ["Change", "CommentEvent", "Event", "Reject", "on"]
+__all__ = ["Change", "CommentEvent", "Event", "Reject", "on", "variable"]
 
 _HOMES = {
     "Change": "events",
@@ -19,6 +20,7 @@ _HOMES = {
     "Event": "events",
     "Reject": "errors",
     "on": "handler",
+    "variable": "variables",
 }
 
 

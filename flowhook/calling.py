@@ -75,14 +75,19 @@ class Call:
         held_by_others = self._caller._held - self._held_before - self._held  # noqa: SLF001 - its other half
         return self.timeout - (monotonic() - self._started - held_by_others)
 
-    async def run(self, event: Event) -> None:
-        """Call the handler.
+    @property
+    def in_thread(self) -> bool:
+        """Whether it runs in a thread, where nothing can stop it."""
+        return not inspect.iscoroutinefunction(self.handler.function)
 
-        Raises what it raises, or TimeoutError where it blocked the loop for longer than its time.
-        """
+    @property
+    def overran(self) -> bool:
+        """Whether it blocked the loop, so that nobody could end it in time."""
+        return bool(self._held) and self.left < 0
+
+    async def run(self, event: Event) -> None:
+        """Call the handler. Raises what it raises."""
         await self._caller._run(self, event)  # noqa: SLF001 - its other half
-        if self._held and self.left < 0:
-            raise self.late()
 
     def late(self) -> TimeoutError:
         """What it fails with, where it isn't done after its time."""

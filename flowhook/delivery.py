@@ -13,7 +13,8 @@ class Outcome(NamedTuple):
     """An event that is where it should be; anything else is raised as a `Problem`.
 
     `handlers` are those that handled it, `rejected` those that will never be able to, with their reasons;
-    `kept` tells whether Pub/Sub has the event for them. `message_id` is what Pub/Sub calls it.
+    `kept` tells whether Pub/Sub has the event for them. `message_id` is what Pub/Sub calls it. `duplicate`
+    are handlers with `once` that have handled the event before, and were not called again.
     """
 
     event: Envelope
@@ -22,6 +23,7 @@ class Outcome(NamedTuple):
     rejected: Mapping[str, str] = NOBODY
     kept: bool = False
     message_id: str | None = None
+    duplicate: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """What the answer and the log say of it beside the event; members that say nothing are left out."""
@@ -32,6 +34,8 @@ class Outcome(NamedTuple):
             document["handlers"] = list(self.handlers)
         if self.rejected:
             document["rejected"] = list(self.rejected)
+        if self.duplicate:
+            document["duplicate"] = list(self.duplicate)
         return document
 
     def describe(self) -> str:
@@ -40,6 +44,8 @@ class Outcome(NamedTuple):
         if self.rejected:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self.rejected.items())
             return f"{subject}: rejected for good and {'' if self.kept else 'not '}kept, by {reasons}"
+        if self.duplicate and not self.handlers:
+            return f"{subject}: a duplicate, handled before by {', '.join(self.duplicate)}, not called again"
         if self.outcome == "handled" and not self.handlers:
             return f'{subject}: accepted, but nobody handles it; to handle it, write @on("{self.event.type}")'
         by = f" by {', '.join(self.handlers)}" if self.handlers else ""

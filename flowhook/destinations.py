@@ -1,6 +1,7 @@
 """Where events go: a row for each value of `DELIVERY`."""
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -50,14 +51,14 @@ def router_provider(package: str, settings: "Settings", keep: "KeepEvent") -> Ro
     loaded: what they import costs no start there, and a broken one stops none. Where the settings say that
     this process runs handlers, it is made at once.
 
-    Raises StartError for a broken handler, whenever it is made.
+    Raises StartError, whenever it is made, for handlers that are broken or lack what they need.
     """
 
     @functools.cache
     def provide() -> "Router":
-        from flowhook import routing  # noqa: PLC0415 - see above
+        from flowhook import assembly  # noqa: PLC0415 - see above
 
-        return routing.load(package, settings.delivery_timeout, keep)
+        return assembly.load(package, settings, keep, os.environ)
 
     if settings.runs_handlers:
         provide()

@@ -7,16 +7,20 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import sys
 import traceback
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, UnionType
+from typing import Any
 
 from flowhook.categories import CATEGORIES, OPERATIONS, OTHER
 from flowhook.errors import StartError
 from flowhook.events import Event, model_of
-from flowhook.handler import MARK, Function, Handler
+from flowhook.handler import MARK, Declaration, Function, Handler
+from flowhook.variables import Variable
 
 
 def discover(package: ModuleType) -> tuple[Handler, ...]:
@@ -26,12 +30,34 @@ def discover(package: ModuleType) -> tuple[Handler, ...]:
     """
     _refuse_deeper(package)
     names = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
-    found = tuple(handler for name in names for handler in _in_module(_import(package, name), name))
+    modules = {name: _import(package, name) for name in names}
+    found = _with_variables(
+        [handler for name in names for handler in _in_module(modules[name], name)], modules
+    )
     for handler in found:
         mistake = _mistake(handler)
         if mistake:
             raise StartError(f"{_place(package, handler.function)}: {handler.name} {mistake}")
     return found
+
+
+def _with_variables(handlers: Sequence[Handler], modules: Mapping[str, ModuleType]) -> tuple[Handler, ...]:
+    """The handlers with the variables of their modules, and with those of modules without any handler."""
+    declared = {name: _variables(module) for name, module in modules.items()}
+    own = {handler.name: handler.name.partition(".")[0] for handler in handlers}
+    shared = [v for name, found in declared.items() if name not in own.values() for v in found]
+    return tuple(
+        replace(handler, variables=tuple(dict.fromkeys((*declared[own[handler.name]], *shared))))
+        for handler in handlers
+    )
+
+
+def _variables(module: ModuleType) -> list[Variable[Any]]:
+    """What is declared in a module, in those below it, or imported into them."""
+    below = [found for name, found in sys.modules.items() if name.startswith(f"{module.__name__}.")]
+    return [
+        value for part in (module, *below) for value in vars(part).values() if isinstance(value, Variable)
+    ]
 
 
 def _in_module(module: ModuleType, name: str) -> Iterator[Handler]:
@@ -41,7 +67,16 @@ def _in_module(module: ModuleType, name: str) -> Iterator[Handler]:
         own = callable(value) and hasattr(value, MARK) and value.__module__ == module.__name__
         if own and value not in found:
             found.append(value)
-            yield Handler(f"{name}.{attribute}", getattr(value, MARK), value)
+            declared: Declaration = getattr(value, MARK)
+            yield Handler(
+                f"{name}.{attribute}",
+                declared.patterns,
+                value,
+                declared.changed,
+                declared.once,
+                declared.attempts,
+                declared.timeout,
+            )
 
 
 def _import(package: ModuleType, name: str) -> ModuleType:

@@ -57,6 +57,9 @@ class Envelope(NamedTuple):
     delivery_attempt: int
     traceparent: str | None
     room: Room | None = None
+    # Of a message that an operator replays: the only handler that it is for, and the id of the replay.
+    handler: str = ""
+    replay: str = ""
 
     @classmethod
     def of(cls, event: "Event") -> Self:
@@ -79,6 +82,10 @@ class Envelope(NamedTuple):
         """The event, made anew."""
         return _parse(self.body, self.delivery_attempt, self.traceparent, self.room)
 
+    def replayed(self, handler: str, replay: str) -> "Envelope":
+        """The envelope of an event that an operator replays to a handler."""
+        return self._replace(handler=handler, replay=replay)
+
 
 class Opened(Envelope):
     """An envelope whose event had to be made in order to judge it."""
@@ -88,6 +95,12 @@ class Opened(Envelope):
     def open(self) -> "Event":
         """The event, made already."""
         return self.event
+
+    def replayed(self, handler: str, replay: str) -> "Envelope":
+        """As of any envelope; the event comes along."""
+        replayed = self._replace(handler=handler, replay=replay)
+        replayed.event = self.event
+        return replayed
 
 
 def require_json(headers: Mapping[bytes, bytes]) -> None:

@@ -18,6 +18,10 @@ class Reject(FlowhookError):  # noqa: N818 - an instruction that a handler gives
     """Raised by a handler for an event that it will never be able to handle: it is not retried."""
 
 
+class MissingVariable(FlowhookError):  # noqa: N818 - says what is the matter
+    """A variable that a handler declares has no value."""
+
+
 class HandlerStuck(FlowhookError):  # noqa: N818 - says what is the matter with it
     """A handler that isn't called, because too many calls of handlers run on after their time."""
 
@@ -191,6 +195,24 @@ class PublishFailed(Problem):
         super().__init__(detail)
         self.remark = remark
         self.noted = noted
+
+
+class LedgerUnavailable(Problem):
+    """The ledger of `once=True` is out of reach: its handler is not called, and the event must come again."""
+
+    status = 503
+    slug = "ledger-unavailable"
+    title = "It can't be told whether the event has been handled"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "5"}
+
+
+class InProgress(Problem):
+    """Another delivery of the same event is being handled: this one must come again, to see the end of it."""
+
+    status = 503
+    slug = "in-progress"
+    title = "The event is being handled already"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "10"}
 
 
 class HandlersFailed(Problem):

@@ -31,14 +31,16 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
+    PlainValidator,
     PrivateAttr,
     ValidationError,
 )
 from pydantic.alias_generators import to_camel
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema, from_json
+from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, core_schema, from_json
 
 from flowhook.categories import classify, model_name
 from flowhook.errors import NotAnEvent, NotJson
+from flowhook.frozen import NO_NAMES, FrozenDict, freeze
 from flowhook.timestamps import read_timestamp
 
 T = TypeVar("T")
@@ -65,14 +67,23 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", alias_generator=to_camel, hide_input_in_errors=True)
 
 
-Properties = Annotated[dict[str, Any], BeforeValidator(lambda value: {} if value is None else value)]
+def _read_properties(value: object) -> FrozenDict:
+    if value is None:
+        return NO_NAMES
+    if not isinstance(value, FrozenDict):
+        raise PydanticKnownError("dict_type")
+    return value
+
+
+# The handlers of an event share it; what was frozen is not copied again.
+Properties = Annotated[dict[str, Any], PlainValidator(_read_properties)]
 
 
 class State(Model):
     """An entity at one moment: `data.value` or `data.oldValue`."""
 
     key: str | None = None
-    properties: Properties = {}
+    properties: Properties = NO_NAMES
     create_time: Timestamp | None = None
     update_time: Timestamp | None = None
 
@@ -85,7 +96,7 @@ class Data(Model):
     update_mask: Names | None = None
 
 
-class CommentProperties(dict[str, Any]):
+class CommentProperties(FrozenDict):
     """A comment's properties: all of them by the platform's names, the guide's also typed by Python's.
 
     A typed one is None (`replies`: empty) where it is absent or of another type than the guide says.
@@ -124,6 +135,12 @@ class CommentProperties(dict[str, Any]):
         except PydanticCustomError:
             return None
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "CommentProperties":
+        return CommentProperties(super().__deepcopy__(memo))
+
+    def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
+        return CommentProperties, (dict(self),)
+
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Validated as the properties of any entity."""
@@ -144,7 +161,10 @@ class CommentData(Data):
 
 
 class Event(Model):
-    """One delivery of the platform, named as its guide names it. Made by `parse` alone."""
+    """One delivery of the platform, named as its guide names it. Made by `parse` alone.
+
+    Nothing in it can be changed, at any level, for all handlers of an event get the same one.
+    """
 
     event_timestamp: Timestamp
     operation_type: Literal["created", "updated", "deleted"]
@@ -249,7 +269,7 @@ def model_of(category: str) -> type[Event]:
 
 def parse(body: bytes, *, delivery_attempt: int = 1, traceparent: str | None = None) -> Event:
     """The event in `body`, delivered so. Raises NotJson or NotAnEvent, neither of which quotes the body."""
-    document = _read_json(body)
+    document = freeze(_read_json(body))
     model = model_of(_category(document))
     try:
         event = model.model_validate(document)

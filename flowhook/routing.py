@@ -1,7 +1,7 @@
 """From an event to the handlers that want it, and what became of them."""
 
 import asyncio
-import importlib
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -10,22 +10,38 @@ from flowhook import canary
 from flowhook.calling import Call, Caller
 from flowhook.categories import Pattern
 from flowhook.delivery import Deliver, Outcome, ignore
-from flowhook.discovery import discover
 from flowhook.envelope import Envelope
-from flowhook.errors import HandlersFailed, PublishFailed, Reject, UnknownHandler, caused_by
+from flowhook.errors import HandlersFailed, Problem, PublishFailed, Reject, UnknownHandler, caused_by
 from flowhook.events import Event
 from flowhook.handler import Handler
+from flowhook.once import Key, Ledger
 
+# Where what an operator replays arrives. No handler has this path: there is a dot in theirs.
+REPLAY = "/replay"
+# Seconds that a coroutine has to end once it is cancelled, before its claim is left to its lease.
+GRACE = 0.1
 # Keeps an event for the handler that rejected it, with its reason; tells whether it is kept now.
 KeepEvent = Callable[[Envelope, str, str], Awaitable[bool]]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one handler: None is success; `kept` tells of a Reject whether the event is kept."""
+    """What became of one handler: None is success, or a `duplicate` of what it has handled before.
+
+    `kept` tells of a Reject whether the event is kept. `returned`: it has done what it does, in time or not.
+    `runs_on`: it may still be doing it, and nobody waits.
+    """
 
     error: Exception | None
     kept: bool = False
+    duplicate: bool = False
+    returned: bool = False
+    runs_on: bool = False
+
+    @property
+    def final(self) -> bool:
+        """Whether the handler need not be called again."""
+        return self.returned or isinstance(self.error, Reject)
 
 
 def _hand_back(_event: Event) -> None:
@@ -36,70 +52,109 @@ def _hand_back(_event: Event) -> None:
 BUILT_IN = Handler(canary.HANDLER, (Pattern("*", "*"),), _hand_back)
 
 
-def load(package: str, timeout: float, keep: KeepEvent) -> "Router":
-    """The router of the handlers in the modules of `package`. Raises StartError for a broken one."""
-    return Router(discover(importlib.import_module(package)), timeout, keep)
-
-
 class Router:
-    """Runs handlers: every one that wants the event, all at once, each for `timeout` seconds at most.
+    """Runs handlers: every one that wants the event, all at once, each for its own time.
 
-    What a handler rejects is kept by `keep` within the same time.
+    That is what it declares, or `timeout` seconds. What a handler rejects is kept by `keep` within that time.
+    `ledger` is for handlers with `once`, and needed where there is one.
     """
 
-    def __init__(self, handlers: tuple[Handler, ...], timeout: float, keep: KeepEvent) -> None:
+    def __init__(
+        self, handlers: tuple[Handler, ...], timeout: float, keep: KeepEvent, ledger: Ledger | None = None
+    ) -> None:
         self._handlers = handlers
         self._timeout = timeout
         self._keep = keep
+        self._ledger = ledger
         self._caller = Caller()
 
     async def deliver(self, event: Envelope) -> Outcome:
         """Deliver to every handler that wants the event.
 
-        Raises HandlersFailed once all have ended or run out of time, or PublishFailed where all that failed
-        is keeping what was rejected.
+        Raises HandlersFailed once all have ended or run out of time. Where all that failed did for a reason
+        that passes, a ledger that is out of reach for example, raises that Problem.
         """
         return _outcome(event, await self._run(self._wanting(event), event))
 
     def behind(self, path: str) -> Deliver:
         """Deliver to the one that `path`, `/MODULE.FUNCTION`, names; to all behind `/`.
 
-        Raises UnknownHandler.
+        Behind `/replay` it is the one that the message names. Raises UnknownHandler.
         """
         if path == "/":
             return self.deliver
-        every = (*self._handlers, BUILT_IN)
-        named = next((handler for handler in every if f"/{handler.name}" == path), None)
-        if named is None:
-            raise UnknownHandler("No handler has the name in the path.")
-        return partial(self._deliver_to, named)
+        if path == REPLAY:
+            return self._replay
+        return partial(self._deliver_to, self._named(path.removeprefix("/")))
+
+    async def _replay(self, event: Envelope) -> Outcome:
+        return await self._deliver_to(self._named(event.handler), event)
+
+    def _named(self, name: str) -> Handler:
+        for handler in (*self._handlers, BUILT_IN):
+            if handler.name == name:
+                return handler
+        raise UnknownHandler("No handler has this name.")
 
     async def _deliver_to(self, handler: Handler, event: Envelope) -> Outcome:
         if handler not in self._wanting(event):
             return await ignore(event)
-        return _outcome(event, await self._run([handler], event))
+        results = await self._run([handler], event)
+        return _outcome(event, results) if results else await ignore(event)
 
     def _wanting(self, event: Envelope) -> list[Handler]:
         candidates = (BUILT_IN,) if canary.is_canary(event) else self._handlers
-        return [handler for handler in candidates if handler.wants(event.type)]
+        return [h for h in candidates if h.wants(event.type) and not h.missing(os.environ)]
 
     async def _run(self, handlers: list[Handler], envelope: Envelope) -> dict[str, Result]:
-        """Run all, then tell what became of each. What outlives its time is cancelled, and not waited for."""
+        """Run those that take the event, then tell what became of each."""
         if not handlers:
             return {}
         event = envelope.open()
-        calls = [self._caller.begin(handler, self._timeout) for handler in handlers]
-        tasks = {asyncio.create_task(self._handle(call, event)): call for call in calls}
-        running = set(tasks)
-        while running:
-            _, running = await asyncio.wait(running, timeout=min(tasks[task].left for task in running))
-            late = {task for task in running if tasks[task].left <= 0}
-            for task in late:
-                task.cancel()
-            running -= late
-        return {call.handler.name: _result(task, call) for task, call in tasks.items()}
+        chosen = [handler for handler in handlers if handler.takes(event)]
+        run = partial(self._run_one, event=event, replay=envelope.replay)
+        if len(chosen) == 1:
+            # As behind a subscription: it needs no task beside its own.
+            return {chosen[0].name: await run(chosen[0])}
+        results = await asyncio.gather(*map(run, chosen))
+        return {handler.name: result for handler, result in zip(chosen, results, strict=True)}
 
-    async def _handle(self, call: Call, event: Event) -> Result:
+    async def _run_one(self, handler: Handler, event: Event, replay: str) -> Result:
+        if not handler.once or self._ledger is None:
+            return await self._call(handler, event)
+        key = Key(handler.name, event.id, replay)
+        return await self._call_once(self._ledger, key, handler, event)
+
+    async def _call_once(self, ledger: Ledger, key: Key, handler: Handler, event: Event) -> Result:
+        """Call it unless it has handled the event; record that it has, or release the claim."""
+        try:
+            claim = await ledger.claim(key, self._time(handler))
+        except Problem as problem:
+            return Result(problem)
+        if claim is None:
+            return Result(None, duplicate=True)
+        result = await self._call(handler, event)
+        if result.final:
+            await ledger.record(key)
+        elif not result.runs_on:
+            await ledger.release(key, claim)
+        return result
+
+    async def _call(self, handler: Handler, event: Event) -> Result:
+        """Call it. What outlives its time is cancelled, and not waited for."""
+        call = self._caller.begin(handler, self._time(handler))
+        task = asyncio.create_task(self._attempt(call, event))
+        while not task.done() and call.left > 0:
+            await asyncio.wait((task,), timeout=call.left)
+        if not task.done():
+            task.cancel()
+            return Result(call.late(), runs_on=call.in_thread or not await _ends(task, handler))
+        return Result(RuntimeError("the handler cancelled itself")) if task.cancelled() else task.result()
+
+    def _time(self, handler: Handler) -> float:
+        return self._timeout if handler.timeout is None else handler.timeout
+
+    async def _attempt(self, call: Call, event: Event) -> Result:
         try:
             await call.run(event)
         except Reject as rejection:
@@ -110,7 +165,7 @@ class Router:
             raise
         except BaseException as error:  # noqa: BLE001 - sys.exit() must not take the other deliveries along
             return Result(caused_by(error, RuntimeError(f"the handler raised {type(error).__name__}")))
-        return Result(None)
+        return Result(call.late() if call.overran else None, returned=True)
 
     async def _reject(self, handler: Handler, event: Event, rejection: Reject) -> Result:
         try:
@@ -119,26 +174,29 @@ class Router:
             return Result(problem)
 
 
-def _result(task: asyncio.Task[Result], call: Call) -> Result:
-    if not task.done():
-        return Result(call.late())
-    return Result(RuntimeError("the handler cancelled itself")) if task.cancelled() else task.result()
+async def _ends(task: asyncio.Task[Result], handler: Handler) -> bool:
+    """Whether a coroutine that was cancelled ends; asked only where a ledger has to know."""
+    if not handler.once:
+        return False
+    await asyncio.wait((task,), timeout=GRACE)
+    return task.done()
 
 
 def _outcome(event: Envelope, results: dict[str, Result]) -> Outcome:
     # Compare with None: an exception may be falsy.
-    handled = tuple(name for name, result in results.items() if result.error is None)
+    handled = tuple(name for name, r in results.items() if r.error is None and not r.duplicate)
+    duplicate = tuple(name for name, r in results.items() if r.duplicate)
     rejected = {name: str(r.error) for name, r in results.items() if isinstance(r.error, Reject)}
     failed = {name: r.error for name, r in results.items() if r.error is not None and name not in rejected}
-    unkept = [error for error in failed.values() if isinstance(error, PublishFailed)]
-    if unkept and len(unkept) == len(failed):
+    passing = [error for error in failed.values() if isinstance(error, Problem)]
+    if passing and len(passing) == len(failed):
         try:
-            raise unkept[0]
+            raise passing[0]
         finally:
             # Its traceback holds this frame.
-            del results, failed, unkept
+            del results, failed, passing
     if failed:
         errors = ExceptionGroup("handlers failed", list(failed.values()))
         raise HandlersFailed(tuple(failed), handled, tuple(rejected)) from errors
     kept = bool(rejected) and all(results[name].kept for name in rejected)
-    return Outcome(event, "handled", handled, rejected, kept)
+    return Outcome(event, "handled", handled, rejected, kept, duplicate=duplicate)

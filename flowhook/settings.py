@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 TOPIC = re.compile(r"[A-Za-z][\w.~+%-]{2,254}", re.ASCII)
 # The framework sets it: https://github.com/GoogleCloudPlatform/functions-framework-python
 TARGET, CONSUME = "FUNCTION_TARGET", "consume"
+DATABASE = re.compile(r"\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9]", re.ASCII)
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -72,6 +73,14 @@ def _log_level(value: str) -> str:
     if value.upper() not in LOG_LEVELS:
         raise ValueError(f"it must be one of {', '.join(LOG_LEVELS)}")
     return value.upper()
+
+
+def _ledger(value: str) -> str:
+    """https://cloud.google.com/firestore/docs/manage-databases#database_id."""
+    name, colon, database = value.partition(":")
+    if value != "memory" and (name != "firestore" or (colon and not DATABASE.fullmatch(database))):
+        raise ValueError("it must be memory, firestore, or firestore:DATABASE")
+    return value
 
 
 class Setting(NamedTuple):
@@ -167,6 +176,13 @@ class Settings:
         _seconds,
         "seconds that Pub/Sub has to acknowledge an event, repetitions included, or its handlers to end, all "
         "of them together",
+    )
+    ledger: str = _setting(
+        "LEDGER",
+        "memory",
+        _ledger,
+        "where handlers with `once=True` store what they have handled: `memory` (of one instance), "
+        "`firestore` or `firestore:DATABASE` (for all)",
     )
     log_level: str = _setting(
         "LOG_LEVEL", "INFO", _log_level, "`DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`"
@@ -291,3 +307,10 @@ DECLARED: Mapping[str, Setting] = {
 }
 # All of them, in the order of the documents.
 SETTINGS = (SECRET, SECRET_FILE, *DECLARED.values())
+# No handler can have a variable of these names: flowhook's settings, and those of a deployment.
+NAMES = frozenset(
+    {
+        *(setting.variable for setting in SETTINGS),
+        *("PROJECT", "REGION", "NAME", "MIN_INSTANCES", "MAX_INSTANCES", "NOTIFICATION_CHANNEL"),
+    }
+)

@@ -4,11 +4,11 @@ Set `CHAT_WEBHOOK_URL` to the address that the chat gave you. It holds a secret,
 """
 
 import json
-import os
 from http.client import HTTPException
 
-from flowhook import CommentEvent, on
+from flowhook import CommentEvent, on, variable
 
+CHAT_WEBHOOK_URL = variable("CHAT_WEBHOOK_URL", default=None, secret=True)
 TIMEOUT = 5  # seconds
 MAX_TEXT = 2000
 
@@ -20,9 +20,8 @@ class ChatError(Exception):
 @on("packet_comments.created")
 def notify_chat(event: CommentEvent) -> None:
     """Post who wrote what. Raises ChatError if the chat does not take it."""
-    url = os.environ.get("CHAT_WEBHOOK_URL")
-    if url:
-        post(url, message(event))
+    if CHAT_WEBHOOK_URL.value:
+        post(CHAT_WEBHOOK_URL.value, message(event))
 
 
 def message(event: CommentEvent) -> str:
@@ -45,8 +44,8 @@ def post(url: str, text: str) -> None:
     body = json.dumps({"text": text}).encode()
     headers = {"Content-Type": "application/json; charset=UTF-8"}
     try:
-        request = urllib.request.Request(url, body, headers)  # noqa: S310 - checked above
-        urllib.request.urlopen(request, timeout=TIMEOUT).close()  # noqa: S310
+        request = urllib.request.Request(url, body, headers)
+        urllib.request.urlopen(request, timeout=TIMEOUT).close()
     except urllib.error.HTTPError as error:
         error.close()
         raise ChatError(f"the chat answered {error.code}") from None

@@ -53,10 +53,14 @@ def logging_of_its_own() -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What the outages did and what deployments took: more is said by that than by a green dot."""
+    """What the outages did and what deployments took, for example: that says more than a green dot."""
     if tally.ROWS:
         terminalreporter.section("outages")
         for line in tally.table():
+            terminalreporter.write_line(line)
+    if tally.NOTES:
+        terminalreporter.section("handled once")
+        for line in tally.NOTES:
             terminalreporter.write_line(line)
     if workshop.ROWS:
         terminalreporter.section("deployments")

@@ -6,7 +6,7 @@ import os
 
 import flask
 import functions_framework
-from google.cloud import pubsub_v1  # type: ignore[import-untyped]
+from google.cloud import pubsub_v1  # type: ignore[attr-defined]
 
 secret = os.environ["WEBHOOK_SECRET"]
 

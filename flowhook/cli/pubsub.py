@@ -7,6 +7,8 @@ It needs the Google Cloud CLI with its component pubsub-emulator, and Java.
 """
 
 import argparse
+import math
+import os
 import subprocess
 import sys
 import time
@@ -14,11 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flowhook.categories import CATEGORIES, OTHER
-from flowhook.cli import handlers
+from flowhook.cli import environment, handlers
 from flowhook.cli import run as serve
 from flowhook.cli.pubsub_emulator import Emulator, wait_until
 from flowhook.cli.subscriptions import PREFIX, TOPIC
+from flowhook.handler import MARGIN
 from flowhook.pubsub import subscriptions
+from flowhook.settings import DECLARED
 
 REJECTED_TOPIC = "flows-rejected"
 UNFILTERED = """\
@@ -26,6 +30,7 @@ This emulator applies no filters: consume gets every event for every handler, an
 what Pub/Sub itself would not have sent.
 """
 # Here nobody wants to wait ten seconds for what is delivered again.
+TIMEOUT = float(os.environ.get("DELIVERY_TIMEOUT") or DECLARED["delivery_timeout"].default)
 RETRY = {"minimumBackoff": "1s", "maximumBackoff": "10s"}
 
 
@@ -37,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Start everything, say how to reach it, and stop everything at the end."""
+    environment.load()
     port = serve.chosen_port(arguments.port)
     needed = subscriptions.needed(handlers.load(), arguments.topic, PREFIX)
     serve.interrupt_on_signals()
@@ -68,6 +74,8 @@ def _create(emulator: Emulator, topic: str, needed: list[subscriptions.Subscript
             subscription.topic,
             pushConfig={"pushEndpoint": consume + subscription.path},
             retryPolicy=RETRY,
+            # As in a deployment, so that no handler is called again while it runs.
+            ackDeadlineSeconds=math.ceil((subscription.timeout or TIMEOUT) + MARGIN),
             **({"filter": subscription.filter} if subscription.filter else {}),
         )
 

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import NoReturn
 
 from flowhook import samples
+from flowhook.cli import environment as dotenv
 from flowhook.cli import reload
 from flowhook.cli.errors import CommandError
 
@@ -46,10 +47,6 @@ def run(arguments: argparse.Namespace) -> int:
             )
     except KeyboardInterrupt:
         return 0
-
-
-def _environment() -> dict[str, str]:
-    return environment({"DELIVERY": "inline"})
 
 
 def interrupt_on_signals() -> None:
@@ -102,9 +99,11 @@ def command(target: str, port: int) -> list[str]:
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """What it sees: this process's environment, the development secret, and the settings."""
-    kept = {name: value for name, value in os.environ.items() if name != "WEBHOOK_SECRET_FILE"}
-    return {**kept, "WEBHOOK_SECRET": DEVELOPMENT_SECRET, **settings}
+    """What it sees: `.env` as it is now, this process's environment, the development secret, the settings."""
+    kept = {name: value for name, value in dotenv.current().items() if name != "WEBHOOK_SECRET_FILE"}
+    # Named, for what is chosen on purpose is not warned of.
+    ledger = kept.get("LEDGER") or "memory"
+    return {**kept, "WEBHOOK_SECRET": DEVELOPMENT_SECRET, "LEDGER": ledger, **settings}
 
 
 def introduce(port: int) -> None:

@@ -1,6 +1,7 @@
 """Print, as JSON, the subscriptions that the handlers need with delivery to Pub/Sub.
 
-Each with its name, topic, handler, push path and filter; an empty filter lets everything through.
+Each with its name, topic, handler, push path, filter, attempts and timeout. An empty filter lets everything
+through, and a handler without a timeout has DELIVERY_TIMEOUT.
 Run it where main.py is. Fails if a handler can't be imported.
 """
 

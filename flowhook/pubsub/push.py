@@ -51,17 +51,20 @@ async def event(body: bytes, parses: Admission, keep: Keep) -> Envelope:
     except NotAPush as problem:
         await keep(body, problem)
         raise
-    traceparent = (message.attributes or {}).get("traceparent", "").encode()
+    attributes = message.attributes or {}
     try:
-        return await envelope.admit(
+        read_event = await envelope.admit(
             message.data,
             parses,
             delivery_attempt=delivery_attempt or 1,
-            traceparent=trace.parent({b"traceparent": traceparent}),
+            traceparent=trace.parent({b"traceparent": attributes.get("traceparent", "").encode()}),
         )
     except Refused as problem:
         await keep(message.data, problem)
         raise
+    if "replay" in attributes or "handler" in attributes:
+        return read_event.replayed(attributes.get("handler", ""), attributes.get("replay", ""))
+    return read_event
 
 
 def read(body: bytes) -> Push:

@@ -11,17 +11,25 @@ from flowhook.handler import Handler
 # https://cloud.google.com/pubsub/quotas and /docs/pubsub-basics#resource_names
 MAX_FILTER = 256
 MAX_NAME = 255
+# Where a handler declares none: about 15 hours, with the pauses between attempts growing to 10 minutes.
+ATTEMPTS = 100
 
 
 @dataclass(frozen=True)
 class Subscription:
-    """A push subscription; an empty filter lets everything through, and `consume` looks again."""
+    """A push subscription; an empty filter lets everything through, and `consume` looks again.
+
+    After `attempts` a message is a dead letter. `timeout` is the handler's own, None where it declares none:
+    the acknowledgement deadline has to be longer than that, or than DELIVERY_TIMEOUT.
+    """
 
     name: str
     topic: str
     handler: str
     path: str
     filter: str
+    attempts: int
+    timeout: float | None
 
 
 def needed(handlers: Sequence[Handler], topic: str, prefix: str) -> list[Subscription]:
@@ -30,19 +38,27 @@ def needed(handlers: Sequence[Handler], topic: str, prefix: str) -> list[Subscri
 
 
 def _subscriptions(handler: Handler, topic: str, prefix: str) -> Iterator[Subscription]:
-    path = f"/{quote(handler.name)}"
     if "{category}" not in topic:
-        name = _name(prefix, handler.name)
-        yield Subscription(name, topic, handler.name, path, _filter(handler.patterns))
+        yield _subscription(handler, topic, handler.patterns, prefix, handler.name)
         return
     for category in (*CATEGORIES, OTHER):
         # In a topic of its own the category needs no filter.
         patterns = [Pattern("*", p.operation) for p in handler.patterns if p.category in ("*", category)]
         if patterns:
-            name = _name(prefix, handler.name, category)
-            yield Subscription(
-                name, topic.replace("{category}", category), handler.name, path, _filter(patterns)
-            )
+            own = topic.replace("{category}", category)
+            yield _subscription(handler, own, patterns, prefix, handler.name, category)
+
+
+def _subscription(handler: Handler, topic: str, patterns: Iterable[Pattern], *name: str) -> Subscription:
+    return Subscription(
+        _name(*name),
+        topic,
+        handler.name,
+        f"/{quote(handler.name)}",
+        _filter(patterns),
+        handler.attempts or ATTEMPTS,
+        handler.timeout,
+    )
 
 
 def _name(*parts: str) -> str:

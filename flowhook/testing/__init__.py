@@ -3,12 +3,13 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import pytest
 from pydantic.alias_generators import to_camel
 
 from flowhook import events, samples
+from flowhook.event_types import CommentType, EventType
 from flowhook.events import CommentEvent, Event
 
 if TYPE_CHECKING:
@@ -16,13 +17,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Emulator", "flows", "make_event"]
 
-CommentType = Literal["packet_comments.created", "packet_comments.updated", "packet_comments.deleted"]
-
 
 @overload
 def make_event(
     event_type: CommentType, *, properties: Mapping[str, Any] | None = None, **overrides: Any
 ) -> CommentEvent: ...
+
+
+@overload
+def make_event(
+    event_type: EventType, *, properties: Mapping[str, Any] | None = None, **overrides: Any
+) -> Event: ...
 
 
 @overload

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from flowhook import samples
-from flowhook.cli.run import free_port
+from flowhook.cli.run import free_port, listens
 from tests.support import broker
 from tests.support.command_line import flowhook
 from tests.support.receiver import (
@@ -261,3 +261,96 @@ def parents() -> dict[int, int]:
     listed = subprocess.run(["ps", "-axo", "pid=,ppid="], capture_output=True, text=True, check=True)
     rows = (line.split() for line in listed.stdout.splitlines())
     return {int(pid): int(parent) for pid, parent in rows}
+
+
+DECLARING = """
+from flowhook import Event, on, variable
+
+TOKEN = variable("CRM_TOKEN", secret=True)
+LIMIT = variable("CRM_LIMIT", default=10, cast=int)
+
+@on("packets.updated", changed="status", once=True, attempts=20, timeout=15)
+def tell(event: Event) -> None: ...
+"""
+OFF = "from flowhook import *\nU = variable('CHAT', default=None)\n@on('*')\nasync def post(event): ..."
+
+
+def test_handlers_lists_what_they_declare_without_any_value(tmp_path: Path) -> None:
+    source = project(tmp_path, crm=DECLARING, chat=OFF)
+    told = flowhook("handlers", cwd=source).stdout
+    assert re.search(
+        r"crm\.tell +packets\.updated +in a thread +updates that changed status; once; 20 attempts; 15 s; "
+        r"needs CRM_TOKEN",
+        told,
+    )
+    assert re.search(r"chat\.post +\* +on the loop +off without CHAT", told)
+    (source / ".env").write_text("CHAT=https://chat.example/$x # a comment\n")
+    assert "off without" not in flowhook("handlers", cwd=source).stdout
+    (source / ".env").unlink()
+    assert "off without" not in flowhook("handlers", cwd=source, CHAT="x").stdout
+
+
+def test_handlers_as_json_is_for_the_deployment(tmp_path: Path) -> None:
+    done = flowhook("handlers", "--json", cwd=project(tmp_path, crm=DECLARING, chat=OFF))
+    chat, crm = json.loads(done.stdout)
+    assert crm == {
+        "name": "crm.tell",
+        "patterns": ["packets.updated"],
+        "changed": ["status"],
+        "once": True,
+        "attempts": 20,
+        "timeout": 15,
+        "variables": [
+            {"name": "CRM_TOKEN", "secret": True, "required": True, "default": None},
+            {"name": "CRM_LIMIT", "secret": False, "required": False, "default": 10},
+        ],
+    }
+    assert chat["variables"] == [{"name": "CHAT", "secret": False, "required": False, "default": None}]
+    assert (chat["changed"], chat["once"], chat["attempts"], chat["timeout"]) == ([], False, None, None)
+
+
+def test_handlers_refuses_names_and_requirements_that_can_not_be(tmp_path: Path) -> None:
+    source = project(
+        tmp_path, crm="from flowhook import *\nT = variable('PORT')\n@on('*')\ndef f(event): ..."
+    )
+    (source / "requirements.txt").write_text("# ours\nanyio==4.16.0\nrequests==2.34.2\n")
+    (source / "handlers" / "requirements.txt").write_text(
+        "# theirs\n\nAnyIO<4  # old\nrequests>=2\n-r more.txt\nhttpx[http2]==1; python_version > '3'\n"
+    )
+    done = flowhook("handlers", cwd=source)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "flowhook: crm.f: PORT belongs to the platform, so a handler can't have it: take another name",
+        "handlers/requirements.txt, line 3: AnyIO<4 contradicts requirements.txt, line 2: anyio==4.16.0, "
+        "which flowhook is tested with: change the first",
+    ]
+
+
+def test_run_reads_the_variables_of_handlers_from_a_file_and_the_environment_wins(tmp_path: Path) -> None:
+    tells = """
+from flowhook import *
+A, B, C = variable("A"), variable("B"), variable("C")
+
+@on("*")
+def tell(event):
+    print("told", A.value, B.value, C.value, flush=True)
+"""
+    source = project(tmp_path, mine=tells)
+    (source / ".env").write_text("A=from-file\nexport B='with $A and # in it'\nC=from-file\n")
+    port, output = free_port(), tmp_path / "output"
+    with output.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flowhook", "run", "--port", str(port)],
+            cwd=source,
+            env=environment(C="from-environment"),
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        until(lambda: listens(port))
+        sent = flowhook("send", "users.created", "--url", f"http://127.0.0.1:{port}", WEBHOOK_SECRET="")
+        assert sent.returncode == 0, sent.stdout
+        assert "told from-file with $A and # in it from-environment" in output.read_text()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(PATIENCE)

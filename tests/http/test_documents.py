@@ -30,6 +30,8 @@ BLOCKS = [
     for number, block in enumerate(document.blocks("sh"))
     if any(RUNNABLE.match(line) for line in block.splitlines())
 ]
+# What a handler of the documents needs. Nobody listens there.
+CRM = {"CRM_URL": "http://127.0.0.1:1", "CRM_TOKEN": "t"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Written]:
     (folder / "event.json").write_bytes(samples.load("packets.updated"))
     (folder / "secret.txt").write_bytes(SECRET)
     with (
-        receiver(tmp_path, folder) as started,
+        receiver(tmp_path, folder, **CRM) as started,
         local.emulator(tmp_path / "flows.sqlite3") as emulator,
     ):
         yield Written(folder, started, emulator.url)
@@ -68,7 +70,7 @@ def test_the_tests_of_the_documents_pass_in_the_project_that_they_make(written: 
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "tests"],
         cwd=written.folder,
-        env={"PATH": os.environ["PATH"]},
+        env={"PATH": os.environ["PATH"], **CRM},
         capture_output=True,
         text=True,
         check=False,

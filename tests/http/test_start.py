@@ -1,13 +1,15 @@
 """What stops the start: one readable line that names the mistake and the fix, and no traceback."""
 
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from flowhook import samples
 from flowhook.cli.run import free_port
-from tests.support.receiver import PATIENCE, end, project, receiver, start, usual_project
+from tests.support.receiver import PATIENCE, end, environment, project, receiver, start, usual_project
 
 MISTAKES = [
     ({"WEBHOOK_SECRET": ""}, "WEBHOOK_SECRET is not set"),
@@ -140,6 +142,77 @@ def test_what_only_publishes_imports_no_handler(tmp_path: Path) -> None:
 def test_who_consumes_imports_them_at_the_start(tmp_path: Path) -> None:
     said = refused(tmp_path, PUBSUB, project(tmp_path, broken="undefined"), "consume")
     assert "handlers/broken.py can't be imported: NameError" in said
+
+
+NEEDS = "from flowhook import *\nT = variable('CRM_TOKEN', secret=True)\n@on('*')\ndef tell(event): T.value"
+OFF = "from flowhook import *\nU = variable('URL', default=None)\n@on('*')\ndef post(event): raise OSError"
+
+
+@pytest.mark.parametrize(("target", "settings"), [("receive", {}), ("consume", PUBSUB)])
+def test_who_runs_handlers_names_what_they_lack(
+    tmp_path: Path, target: str, settings: dict[str, str]
+) -> None:
+    source = project(tmp_path, crm=NEEDS, chat=OFF)
+    assert refused(tmp_path, settings, source, target).splitlines()[1:] == ["crm.tell: CRM_TOKEN is not set"]
+
+
+def test_who_only_publishes_does_not_need_it(tmp_path: Path) -> None:
+    with receiver(tmp_path, project(tmp_path, crm=NEEDS), **PUBSUB) as started:
+        assert started.post(b"{}").status_code == 422
+
+
+def test_a_handler_that_is_off_is_not_among_those_that_handled(tmp_path: Path) -> None:
+    with receiver(tmp_path, project(tmp_path, crm=NEEDS, chat=OFF), CRM_TOKEN="t") as started:
+        answer = started.post(samples.load("users.created"))
+        assert (answer.status_code, answer.json()["handlers"]) == (200, ["crm.tell"])
+        assert started.deliveries()[-1]["handlers"] == ["crm.tell"]
+        assert "chat.post is off: URL is not set" in started.output()
+
+
+LOADS = """
+import sys
+import google.cloud.firestore
+from flowhook import on
+
+@on("*", once=True)
+def tell(event): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("target", "settings", "loaded"),
+    [
+        ("receive", {**PUBSUB, "LEDGER": "firestore"}, False),
+        ("consume", {**PUBSUB, "LEDGER": "firestore"}, True),
+    ],
+)
+def test_what_handlers_and_their_ledger_load_costs_no_start_of_who_only_publishes(
+    tmp_path: Path, target: str, settings: dict[str, str], loaded: bool
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, main; print(*sys.modules)"],
+        cwd=project(tmp_path, crm=LOADS),
+        env=environment(FUNCTION_TARGET=target, **settings),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    modules = set(done.stdout.split())
+    assert ({"google.cloud.firestore", "handlers.crm", "flowhook.firestore"} <= modules) is loaded
+    assert ("flowhook.discovery" in modules) is loaded
+
+
+def test_the_ledger_in_memory_loads_no_firestore(tmp_path: Path) -> None:
+    source = project(tmp_path, crm="from flowhook import on\n@on('*', once=True)\ndef f(event): ...")
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, main; print(*sys.modules)"],
+        cwd=source,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "google.cloud.firestore" not in done.stdout.split()
 
 
 def test_a_secret_file_with_a_key_of_zero_bytes_stops_the_start(tmp_path: Path) -> None:

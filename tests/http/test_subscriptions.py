@@ -268,7 +268,7 @@ def test_a_path_is_percent_encoded() -> None:
 HANDLERS = """
 from flowhook import on
 
-@on("packets.updated")
+@on("packets.updated", attempts=7, timeout=20.5)
 def first(event): ...
 
 @on("*")
@@ -286,6 +286,8 @@ def test_the_command_prints_what_to_create_as_json(tmp_path: Path) -> None:
             "handler": "mine.first",
             "path": "/mine.first",
             "filter": '(attributes.category = "packets" AND attributes.operation = "updated")',
+            "attempts": 7,
+            "timeout": 20.5,
         },
         {
             "name": "flowhook-mine.zweite_pr%C3%BCfung",
@@ -293,6 +295,8 @@ def test_the_command_prints_what_to_create_as_json(tmp_path: Path) -> None:
             "handler": "mine.zweite_prüfung",
             "path": "/mine.zweite_pr%C3%BCfung",
             "filter": "",
+            "attempts": 100,
+            "timeout": None,
         },
     ]
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 HEADER = ("run", "sent", "200", "503", "no answer", "found", "twice", "lost", "ghosts", "slowest 503", "back")
 ROWS: list[tuple[str, ...]] = []
+# What other runs have to tell, a line each.
+NOTES: list[str] = []
 
 
 @dataclass(frozen=True)

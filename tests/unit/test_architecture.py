@@ -28,28 +28,34 @@ MAY_IMPORT: dict[str, set[str]] = {
     "auth": {"errors", "schemes", "secret"},
     "admission": {"errors", "runtime"},
     "timestamps": set(),
-    "events": {"categories", "errors", "timestamps"},
+    "frozen": set(),
+    "events": {"categories", "errors", "frozen", "timestamps"},
     "envelope": {"admission", "background", "categories", "errors", "events", "runtime", "timestamps"},
     "delivery": {"envelope"},
     "canary": {"envelope"},
-    "destinations": {"canary", "delivery", "envelope", "pubsub.publisher", "routing", "settings"},
+    "destinations": {"assembly", "canary", "delivery", "envelope", "pubsub.publisher", "routing", "settings"},
     "settings": {"categories", "destinations", "errors", "pubsub.messages", "schemes", "secret"},
-    "handler": {"categories"},
-    "discovery": {"categories", "errors", "events", "handler"},
+    "event_types": set(),
+    "variables": {"errors"},
+    "handler": {"categories", "event_types", "events", "variables"},
+    "discovery": {"categories", "errors", "events", "handler", "variables"},
     "calling": {"errors", "events", "handler"},
     "routing": {
         "calling",
         "canary",
         "categories",
         "delivery",
-        "discovery",
         "envelope",
         "errors",
         "events",
         "handler",
+        "once",
     },
+    "once": {"errors", "firestore"},
+    "firestore": {"errors", "once"},
+    "assembly": {"destinations", "discovery", "errors", "handler", "once", "routing", "settings"},
     "edge": {"admission", "delivery", "envelope", "errors", "logs", "quota", "trace"},
-    "__init__": {"errors", "events", "handler"},
+    "__init__": {"errors", "events", "handler", "variables"},
     "pubsub.__init__": set(),
     "pubsub.messages": {"envelope", "errors", "timestamps"},
     "pubsub.publisher": {"delivery", "envelope", "errors", "pubsub.messages"},
@@ -78,7 +84,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pubsub.subscriptions": {"categories", "handler"},
     "samples.__init__": {"categories"},
     "samples.overlay": set(),
-    "testing.__init__": {"events", "samples.__init__"},
+    "testing.__init__": {"event_types", "events", "samples.__init__"},
 }
 # The same of the emulator, which the function never imports: first its own modules, then flowhook's.
 EMULATOR_MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
@@ -119,7 +125,7 @@ ONLY_IN = {
     "functions_framework": {"main"},
     "pydantic": {"events", "testing.__init__"},
     "pydantic_core": {"edge", "envelope", "events", "logs", "pubsub.push", "timestamps"},
-    "google": {"pubsub.credentials", "pubsub.publish_pb2", "pubsub.push_auth"},
+    "google": {"firestore", "pubsub.credentials", "pubsub.publish_pb2", "pubsub.push_auth"},
     "grpc": {"pubsub.client"},
 }
 WEB_AND_TOOLS = {"httpx2", "rich", "hypothesis", "pytest"}
@@ -200,7 +206,7 @@ def test_only_main_and_the_command_line_know_the_handlers() -> None:
     assert [path for path in SOURCES if "handlers" in imports(path)] == []
     for path in (SUPPORT / "handlers").glob("*.py"):
         assert {name for name in imports(path) if name.startswith("flowhook")} <= {
-            f"flowhook.{name}" for name in ("on", "Event", "CommentEvent", "Reject", "Change")
+            f"flowhook.{name}" for name in ("on", "Event", "CommentEvent", "Reject", "Change", "variable")
         }
 
 
@@ -234,7 +240,7 @@ def test_what_is_deployed_is_pinned_to_the_last_package() -> None:
     pinned = {
         canonicalize_name(Requirement(line).name): Requirement(line)
         for line in (ROOT / "requirements.txt").read_text().splitlines()
-        if line and not line.startswith("#")
+        if line and not line.startswith(("#", "-r "))
     }
     for name, requirement in pinned.items():
         assert re.fullmatch(r"==[\d.]+(b\d+)?", str(requirement.specifier)), name

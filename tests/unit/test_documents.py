@@ -122,7 +122,7 @@ def test_the_events_attributes_exist() -> None:
     told += re.findall(r"`event\.([a-z_.]+)`", document("handlers").text)
     for path in told:
         value: object = event
-        for name in path.removesuffix("()").split("."):
+        for name in path.partition("(")[0].split("."):
             assert hasattr(value, name), path
             value = getattr(value, name)
 

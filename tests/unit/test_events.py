@@ -1,8 +1,11 @@
 """From bytes to events: what is JSON, what is an event, what it is called, and what changed."""
 
+import copy
 import gc
 import json
+import pickle
 import weakref
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -13,6 +16,7 @@ from flowhook import events, samples
 from flowhook.categories import CATEGORIES, Pattern, classify
 from flowhook.errors import NotAnEvent, NotJson, Refused
 from flowhook.events import Change, CommentEvent, Event
+from flowhook.frozen import FrozenDict, FrozenList
 from flowhook.testing import make_event
 
 EVENT = json.loads(samples.load("packets.updated"))
@@ -428,6 +432,90 @@ def test_events_of_the_same_body_are_equal() -> None:
     assert one.id == other.id
     assert one == other
     assert isinstance(one, Event)
+
+
+NESTED = {"list": [1, [2], {"a": []}], "object": {"b": {"c": [3]}}, "empty": {}, "none": None}
+CHANGES: list[Callable[[Any], object]] = [
+    lambda p: p.clear(),
+    lambda p: p.update(a=1),
+    lambda p: p.pop("list"),
+    lambda p: p.popitem(),
+    lambda p: p.setdefault("new", 1),
+    lambda p: p.__setitem__("list", 1),
+    lambda p: p.__delitem__("list"),
+    lambda p: p.__ior__({"a": 1}),
+    lambda p: p["list"].append(1),
+    lambda p: p["list"].clear(),
+    lambda p: p["list"].extend([1]),
+    lambda p: p["list"].insert(0, 1),
+    lambda p: p["list"].pop(),
+    lambda p: p["list"].remove(1),
+    lambda p: p["list"].reverse(),
+    lambda p: p["list"].sort(),
+    lambda p: p["list"].__setitem__(0, 1),
+    lambda p: p["list"].__delitem__(0),
+    lambda p: p["list"].__iadd__([1]),
+    lambda p: p["list"].__imul__(2),
+    lambda p: p["list"][1].append(1),
+    lambda p: p["list"][2].clear(),
+    lambda p: p["list"][2]["a"].append(1),
+    lambda p: p["object"]["b"]["c"].append(4),
+    lambda p: p["empty"].update(a=1),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("event_type", ["packets.updated", "packet_comments.updated"])
+def test_nothing_in_an_event_can_be_changed(event_type: str, change: Callable[[Any], object]) -> None:
+    event = make_event(event_type, properties=NESTED, extra=NESTED, entityComments=[NESTED])
+    before = json.dumps(event.properties)
+    assert event.data.value is not None
+    assert event.model_extra is not None
+    shared = [event.properties, event.data.value.properties, event.model_extra["extra"]]
+    if isinstance(event, CommentEvent):
+        shared.append(event.entity_comments[0])
+    for one in shared:
+        with pytest.raises(TypeError, match="change a copy"):
+            change(one)
+    assert json.dumps(event.properties) == before
+
+
+def test_every_way_to_change_a_dictionary_or_a_list_is_refused() -> None:
+    for kind, plain, reading in (
+        (FrozenDict, dict, {"copy", "fromkeys", "get", "items", "keys", "values"}),
+        (FrozenList, list, {"copy", "count", "index"}),
+    ):
+        changing = {name for name in vars(plain) if not name.startswith("__")} - reading
+        changing |= {"__setitem__", "__delitem__", "__iadd__", "__imul__", "__ior__"} & set(vars(plain))
+        assert changing <= set(vars(kind))
+
+
+def test_a_copy_is_plain_and_of_whoever_made_it() -> None:
+    properties = make_event("packets.updated", properties=NESTED).properties
+    for deep in (copy.deepcopy(properties), pickle.loads(pickle.dumps(properties))):
+        assert deep == properties
+        deep["list"][2]["a"].append(1)
+        deep["object"].clear()
+    shallow: list[Any] = [copy.copy(properties), dict(properties), {**properties}]
+    for one in shallow:
+        one["new"] = 1
+    listed = [
+        copy.copy(properties["list"]),
+        properties["list"][:],
+        properties["list"] + [1],
+        [*properties["list"]],
+    ]
+    for items in listed:
+        items.append(1)
+    assert properties["list"] == [1, [2], {"a": []}]
+    assert "new" not in properties
+
+
+def test_a_copy_of_a_comment_is_typed_too() -> None:
+    event = make_event("packet_comments.created")
+    for copied in (copy.deepcopy(event), pickle.loads(pickle.dumps(event)), event.model_copy(deep=True)):
+        assert copied == event
+        assert copied.properties.content == "The contract is signed."
 
 
 @pytest.mark.parametrize("body", [b"{", b"{}", b'"\\ud800"'])

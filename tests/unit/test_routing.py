@@ -67,7 +67,7 @@ def test_on_marks_and_returns_the_function_itself() -> None:
         raise AssertionError(event)
 
     assert on("packets.created", "*.deleted")(on("users.*")(function)) is function
-    assert [str(p) for p in getattr(function, MARK)] == ["packets.created", "*.deleted", "users.*"]
+    assert [str(p) for p in getattr(function, MARK).patterns] == ["packets.created", "*.deleted", "users.*"]
 
 
 def test_handlers_are_found_in_name_order_then_in_order_of_definition(
