@@ -59,10 +59,10 @@ protobuf: $(TESTING) ## generate flowhook/pubsub/publish_pb2.py from publish.pro
 mutants: $(TESTING) ## break deploy.sh in many ways, and see the tests notice each
 	$(BIN)/python -m tests.gcloud.mutants
 
-bench: $(TESTING) ## flowhook beside what others do, in about 15 minutes (needs wrk and the Pub/Sub emulator)
+bench: $(TESTING) ## flowhook beside what others do, in about 12 minutes (needs wrk, valgrind, the Pub/Sub emulator)
 	$(BIN)/python -m bench
 
-bench-quick: $(TESTING) ## the same in about two minutes, less exact
+bench-quick: $(TESTING) ## the same in about two minutes, less exact, instructions apart
 	$(BIN)/python -m bench --quick
 
 format: $(TESTING) ## mend what can be mended without a person
