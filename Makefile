@@ -62,7 +62,7 @@ mutants: $(TESTING) ## break deploy.sh in many ways, and see the tests notice ea
 bench: $(TESTING) ## flowhook beside what others do, in about 12 minutes (needs wrk, valgrind, the Pub/Sub emulator)
 	$(BIN)/python -m bench
 
-bench-quick: $(TESTING) ## the same in about two minutes, less exact, instructions apart
+bench-quick: $(TESTING) ## the same in about three minutes, less exact, instructions apart
 	$(BIN)/python -m bench --quick
 
 format: $(TESTING) ## mend what can be mended without a person

@@ -61,7 +61,7 @@ def _run(parsed: argparse.Namespace, results: dict[str, Any]) -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "--quick", action="store_true", help="one round, no instructions, in some two minutes"
+        "--quick", action="store_true", help="one round, no instructions, in about three minutes"
     )
     parser.add_argument("--rounds", type=int, help=f"default: {FULL.rounds}; quick: {QUICK.rounds}")
     parser.add_argument("--soak", type=float, default=0, metavar="MINUTES", help="and so long at 80 %% load")

@@ -21,4 +21,4 @@ def run(emulator: Emulator, minutes: float) -> Iterator[Sample]:
         rate = SHARE * load.run(server, Plan(CLIENTS, INTERVAL // 3)).rate
         for number in range(max(1, round(minutes * 60 / INTERVAL))):
             sample = rounds.sample(server, emulator, Plan(CLIENTS, INTERVAL, rate=rate))
-            yield {"minute": (number + 1) * INTERVAL / 60, "offered": rate, **sample}
+            yield {"minute": (number + 1) * INTERVAL / 60, **sample}

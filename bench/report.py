@@ -215,6 +215,8 @@ def _limits(samples: Sequence[Sample]) -> Iterator[str]:
     """What held the figures back other than the contestants."""
     busy = {_named(case_of(s)) for s in samples if s["client"] >= load.BUSY}
     yield "\nThe client was the limit of: " + (", ".join(sorted(busy)) or "nothing")
+    late = {_named(case_of(s)) for s in samples if s["share"] and s["late"] >= s["p99"] / 2}
+    yield "The client of the open loop was late in: " + (", ".join(sorted(late)) or "nothing")
     proxied = {_named(case_of(s)) for s in samples if s["delay"] and s["here"] >= load.BUSY}
     yield "The proxy was the limit of: " + (", ".join(sorted(proxied)) or "nothing")
     failed = {_named(case_of(s)) for s in samples if s["refused"] + s["broken"]}

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from xml.etree.ElementTree import fromstring
 
 import pytest
@@ -13,6 +14,7 @@ from bench.rounds import BODIES, FAR, LARGE, OPEN, ROUND_TRIP, SHARES, Sample
 from bench.serving import CONTESTANTS
 from bench.targets import AGAIN, OURS, RECORDED, Case, Results, control, reached
 from flowhook.cli.errors import CommandError
+from tests.support.receiver import project
 
 NAMES = [contestant.name for contestant in CONTESTANTS]
 
@@ -124,14 +126,20 @@ def test_who_was_busy_is_named() -> None:
     assert "proxy was the limit of: flowhook-pubsub at 1 clients, 1000 bytes, 20 ms away" in text
 
 
-def test_imports_are_told_by_package_and_handlers_with_all_that_they_import() -> None:
+def test_the_time_of_imports_is_told_by_package() -> None:
     text = b"""import time: self [us] | cumulative | imported package
 import time:      1000 |       1000 |     pydantic.main
-import time:       500 |       1500 |   handlers.mine
+import time:       500 |       1500 |   mine
 noise
 import time:       250 |        250 | pydantic
 """
-    assert cold.parse(text) == ({"pydantic": 0.00125, "handlers": 0.0005}, 0.0015)
+    assert cold.packages(text) == {"pydantic": 0.00125, "mine": 0.0005}
+
+
+def test_a_slow_handler_shows_as_the_handlers_part(tmp_path: Path) -> None:
+    source = project(tmp_path, slow="import time; time.sleep(0.1)\n" + cold.HANDLER) / "main.py"
+    settings = {"WEBHOOK_SECRET": "x" * 32, "GOOGLE_CLOUD_PROJECT": "demo"}
+    assert 0.1 <= cold.handlers(cold.consume("slow", source, settings)) < 10
 
 
 class Server(asyncio.Protocol):
