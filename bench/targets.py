@@ -12,9 +12,9 @@ from bench.serving import OURS as CONTESTANT
 OURS, AGAIN = CONTESTANT.name, CONTROL.name
 FLOOR = "empty-async"
 SIZE = 1000
-# Instructions of an event at commit c5d5e8d, counted by `python -m bench.instructions --source`, and the share
-# that is left to them. All modules were compiled before: compiling two of them in the longer run alone had
-# once made a published event look like 385,000.
+# Instructions of an event at commit c5d5e8d, counted by `python -m bench.instructions --source`, and the
+# share that is left to them. All modules were compiled before: compiling two of them, in the longer run
+# alone, had once made a published event look like 385,000.
 RECORDED = {"dropped": 251_458.0, "published": 360_247.0}
 LEFT = 0.8
 Results = Mapping[str, Any]
