@@ -2,19 +2,17 @@
 
 import os
 
-from dotenv import dotenv_values
+from dotenv import dotenv_values, load_dotenv
 
 FILE = ".env"
 
 
-def values() -> dict[str, str]:
-    """What `.env` says, a `NAME=value` a line, to the letter."""
-    return {
-        name: value for name, value in dotenv_values(FILE, interpolate=False).items() if value is not None
-    }
-
-
 def load() -> None:
-    """Have this process see it too. A variable that is set already stays as it is."""
-    for name, value in values().items():
-        os.environ.setdefault(name, value)
+    """Read `.env`, a `NAME=value` a line. A variable that is set already stays as it is."""
+    load_dotenv(FILE, override=False, interpolate=False)
+
+
+def current() -> dict[str, str]:
+    """The environment of this process, over what `.env` says at this moment."""
+    told = {name: value or "" for name, value in dotenv_values(FILE, interpolate=False).items()}
+    return {**told, **os.environ}

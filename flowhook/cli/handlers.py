@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     environment.load()
     found = load()
     if arguments.json:
-        print(json.dumps([document(handler) for handler in found], indent=2, default=str))
+        print(json.dumps([_described(handler) for handler in found], indent=2, default=str))
         return 0
     table = Table("HANDLER", "EVENTS", "RUNS", "", box=None, pad_edge=False)
     for handler in found:
@@ -87,8 +87,8 @@ def _notes(handler: Handler) -> Iterator[str]:
         yield f"needs {', '.join(needed)}"
 
 
-def document(handler: Handler) -> dict[str, Any]:
-    """What a handler declares, for programs; None where it declares nothing."""
+def _described(handler: Handler) -> dict[str, Any]:
+    """What it declares; None where it declares nothing."""
     return {
         "name": handler.name,
         "patterns": list(map(str, handler.patterns)),

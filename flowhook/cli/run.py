@@ -42,13 +42,11 @@ def run(arguments: argparse.Namespace) -> int:
     interrupt_on_signals()
     try:
         with socket.create_server((HOST, port)) as door:
-            return reload.serve(start, _environment, door, lambda: _welcome(port))
+            return reload.serve(
+                start, lambda: environment({"DELIVERY": "inline"}), door, lambda: _welcome(port)
+            )
     except KeyboardInterrupt:
         return 0
-
-
-def _environment() -> dict[str, str]:
-    return environment({"DELIVERY": "inline"}, dotenv.values())
 
 
 def interrupt_on_signals() -> None:
@@ -100,13 +98,12 @@ def command(target: str, port: int) -> list[str]:
     return [*framework, f"--host={HOST}", f"--port={port}"]
 
 
-def environment(settings: Mapping[str, str], usual: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What it sees: `usual`, this process's environment over it, the development secret, and the settings."""
-    merged = {**(usual or {}), **os.environ}
-    merged.pop("WEBHOOK_SECRET_FILE", None)
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """What it sees: `.env` as it is now, this process's environment, the development secret, the settings."""
+    kept = {name: value for name, value in dotenv.current().items() if name != "WEBHOOK_SECRET_FILE"}
     # Named, for what is chosen on purpose is not warned of.
-    ledger = merged.get("LEDGER") or "memory"
-    return {**merged, "WEBHOOK_SECRET": DEVELOPMENT_SECRET, "LEDGER": ledger, **settings}
+    ledger = kept.get("LEDGER") or "memory"
+    return {**kept, "WEBHOOK_SECRET": DEVELOPMENT_SECRET, "LEDGER": ledger, **settings}
 
 
 def introduce(port: int) -> None:

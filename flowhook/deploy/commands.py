@@ -10,15 +10,16 @@ from flowhook.deploy import (
     deployment,
     diff,
     options,
+    retirement,
     rollback,
     rotation,
     secrets,
 )
 from flowhook.deploy.clock import PATIENCE
-from flowhook.deploy.deployment import Deployment
 from flowhook.deploy.errors import DeployError
 from flowhook.deploy.options import Options, UsageWanted
 from flowhook.deploy.resources import RECEIVE
+from flowhook.deploy.run import Deployment, agreed, opened
 from flowhook.deploy.surroundings import Row, Surroundings, Visit
 
 # What a running receiver is given to answer, where nothing has just been changed.
@@ -45,7 +46,7 @@ def main(words: Sequence[str], around: Surroundings) -> int:
 def deploy(wanted: Options, around: Surroundings) -> int:
     """Make what is missing, change what differs, deploy, and prove that it works."""
     new_secret = secrets.chosen(wanted)
-    run = deployment.opened(wanted, around)
+    run = opened(wanted, around)
     deployment.check(run)
     run.read()
     deployment.check_topics(run)
@@ -54,7 +55,7 @@ def deploy(wanted: Options, around: Surroundings) -> int:
         show_plan(run)
         return 0
     place = run.place
-    deployment.agreed(
+    agreed(
         run,
         f"Deploy {place.name} to project {place.project}, region {place.region}, delivery {wanted.delivery}?",
     )
@@ -71,7 +72,7 @@ def deploy(wanted: Options, around: Surroundings) -> int:
 
 def status(wanted: Options, around: Surroundings) -> int:
     """Compare what is there with what should be, and send the doctor's events."""
-    run = deployment.opened(wanted, around)
+    run = opened(wanted, around)
     run.handlers = around.declared(around.folder)
     run.read()
     if run.place.secret not in run.state.versions:
@@ -96,8 +97,8 @@ def show_plan(run: Deployment) -> None:
         "enable": run.missing_apis(),
         "changes": [str(change) for change in run.changes() if is_shown(change)],
         "grants": [str(grant.binding) for grant in diff.grants(plan, run.state.policies)],
-        "retire": [*deployment.orphans(run)],
-        "supersede": [*deployment.superseded(run)],
+        "retire": [*retirement.orphans(run)],
+        "supersede": [*retirement.superseded(run)],
         "deploy": [resource.name for resource in plan.of("function")],
         "elsewhere": [*run.state.elsewhere],
     }
@@ -192,21 +193,21 @@ def visit(run: Deployment, url: str, patience: float) -> Visit:
 def rotate(wanted: Options, around: Surroundings) -> int:
     """Have another secret accepted, or one no more."""
     chosen = b"" if wanted.finish else secrets.chosen(wanted)
-    run = deployment.opened(wanted, around)
+    run = opened(wanted, around)
     rotation.rotate(run, chosen)
     return 0
 
 
 def roll_back(wanted: Options, around: Surroundings) -> int:
     """Have the revisions from before serve."""
-    run = deployment.opened(wanted, around)
+    run = opened(wanted, around)
     rollback.roll_back(run)
     return 0
 
 
 def delete(wanted: Options, around: Surroundings) -> int:
     """Remove everything."""
-    run = deployment.opened(replace(wanted, delivery="pubsub"), around)
+    run = opened(replace(wanted, delivery="pubsub"), around)
     deletion.delete(run)
     return 0
 

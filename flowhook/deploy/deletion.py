@@ -2,9 +2,9 @@
 
 from functools import partial
 
-from flowhook.deploy import deployment, kinds, ledger, lock, policies, state
-from flowhook.deploy.deployment import Deployment
+from flowhook.deploy import kinds, ledger, lock, policies, retirement, state
 from flowhook.deploy.resources import CONSUME, FUNCTIONS, RECEIVE, Resource
+from flowhook.deploy.run import Deployment, agreed
 
 ROLES = ("build", RECEIVE, CONSUME, "push")
 TOPICS = ("events", "rejected", "dead-letters")
@@ -24,7 +24,7 @@ def delete(run: Deployment) -> None:
     if run.options.dry_run or not (gone or run.state.elsewhere or _is_locked(run)):
         run.tell("Nothing has been changed.")
         return
-    deployment.agreed(run, f"Delete all of this from project {run.place.project}?")
+    agreed(run, f"Delete all of this from project {run.place.project}?")
     with lock.held(run.api, run.place, run.options.break_lock):
         carry_out(run, gone)
 
@@ -32,7 +32,7 @@ def delete(run: Deployment) -> None:
 def carry_out(run: Deployment, gone: list[Resource]) -> None:
     """First what takes in, then what runs, then what they used."""
     names = {kind: [r.name for r in gone if r.kind == kind] for kind in kinds.KINDS}
-    run.api.together(partial(deployment.remove_elsewhere, run, name) for name in run.state.elsewhere)
+    run.api.together(partial(retirement.remove_elsewhere, run, name) for name in run.state.elsewhere)
     run.remove("function", *names["function"])
     run.remove("subscription", *names["subscription"])
     run.remove("topic", *names["topic"])

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from flowhook.deploy import deployment, lock, plan, secrets, services, state
-from flowhook.deploy.deployment import Deployment
+from flowhook.deploy import lock, plan, retirement, secrets, services, state
 from flowhook.deploy.errors import DeployError
 from flowhook.deploy.resources import CONSUME, RECEIVE, Place
 from flowhook.deploy.rest import Api, Document
+from flowhook.deploy.run import Deployment, agreed
 
 
 def possible(run: Deployment) -> bool:
@@ -32,9 +32,9 @@ def roll_back(run: Deployment) -> None:
     if run.options.dry_run:
         run.tell(f"{question}\nThis was a dry run: nothing has been changed.")
         return
-    deployment.agreed(run, question)
+    agreed(run, question)
     with lock.held(run.api, run.place, run.options.break_lock):
-        run.api.together(partial(deployment.hold, run, name) for name in unknown)
+        run.api.together(partial(retirement.hold, run, name) for name in unknown)
         for target, revision in chosen.items():
             send_traffic(run.api, run.place, target, services.short(revision["name"]))
             run.tell(f"{run.place.called(target)} is at {services.short(revision['name'])}.")

@@ -8,10 +8,10 @@ https://cloud.google.com/secret-manager/docs/access-secret-version
 from functools import partial
 
 from flowhook.deploy import deployment, kinds, lock, secrets, services, state
-from flowhook.deploy.deployment import Deployment
 from flowhook.deploy.errors import DeployError
 from flowhook.deploy.resources import RECEIVE, Place
 from flowhook.deploy.rest import Api, Document
+from flowhook.deploy.run import Deployment
 from flowhook.deploy.secrets import Version
 
 

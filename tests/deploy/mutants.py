@@ -37,7 +37,7 @@ INTERRUPTED, HANDS = "test_stories_interrupted.py", "test_stories_hands.py"
 # The steps of deployment.carry_out.
 IN_IF = " " * 16
 DEPLOY = "deploy_function(run, {}, lambda command: run.around.gcloud(command, folder))\n"
-RETIRE = f"{IN_IF}retire_handlers(run)\n"
+RETIRE = f"{IN_IF}retirement.retire_handlers(run)\n"
 CONSUME_LINE = IN_IF + DEPLOY.format("CONSUME")
 INVOKER = f'{IN_IF}run.allow_these(_missing(run, "service", CONSUME))\n'
 PUSHING = f"{IN_IF}start_pushing(run)\n"
@@ -114,21 +114,21 @@ MUTANTS = (
     ),
     Mutant(
         "a removed handler is not waited for",
-        "deployment.py",
+        "retirement.py",
         "        done |= drain.wait(run.api, run.place, pushing, minutes * MINUTE)\n",
         "",
         f"{LOSS}::worked_off",
     ),
     Mutant(
         "what is left is dropped",
-        "deployment.py",
+        "retirement.py",
         "    run.api.together(partial(_bury, run, name, name in done) for name in names)\n",
         "",
         f"{LOSS}::dead_letters",
     ),
     Mutant(
         "what is kept back after a failure is not waited for",
-        "deployment.py",
+        "retirement.py",
         "        quiet = max(quiet, drain.longest_pause(subscription))\n",
         "",
         f"{INTERRUPTED}::left_over",
@@ -149,7 +149,7 @@ MUTANTS = (
     ),
     Mutant(
         "what is superseded goes at once",
-        "deployment.py",
+        "retirement.py",
         '    run.remove("subscription", *sorted(done))\n',
         '    run.remove("subscription", *sorted(since))\n',
         f"{LOSS}::fails_while",
@@ -221,7 +221,7 @@ MUTANTS = (
     Mutant(
         "back without pausing",
         "rollback.py",
-        "        run.api.together(partial(deployment.hold, run, name) for name in unknown)\n",
+        "        run.api.together(partial(retirement.hold, run, name) for name in unknown)\n",
         "",
         f"{LOSS}::lacks",
     ),
@@ -371,7 +371,7 @@ MUTANTS = (
     ),
     Mutant(
         "a removal without a word",
-        "deployment.py",
+        "run.py",
         "    if run.options.prune:\n        return True\n    answer",
         "    return True\n    answer",
         f"{LIFE}::says_so",

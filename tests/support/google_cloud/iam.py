@@ -52,7 +52,7 @@ class Iam:
         self._ids = itertools.count(100)
         self._generations = itertools.count(1)
         self._known_from: dict[str, float] = {}
-        self._granted_at: dict[tuple[str, Grant], float] = {}
+        self._holds_from: dict[tuple[str, Grant], float] = {}
 
     def routes(self, routes: Routes) -> None:
         base = "iam.googleapis.com/v1/projects/*/serviceAccounts"
@@ -72,8 +72,7 @@ class Iam:
     def permits(self, resource: str, role: str, account: str) -> bool:
         """Whether an account has a role, and everybody has heard of that by now."""
         wanted = {(role, f"serviceAccount:{account}"), (role, "allUsers")} & self.grants(resource)
-        since = (self._granted_at.get((resource, grant), 0.0) for grant in wanted)
-        return any(self._time.now >= at + self._faults.grants_late for at in since)
+        return any(self._time.now >= self._holds_from.get((resource, grant), 0.0) for grant in wanted)
 
     def read(self, resource: str, version: int = 3) -> Document:
         """A policy as the services give it: without conditions for those who know none."""
@@ -104,7 +103,7 @@ class Iam:
     def forget(self, resource: str) -> None:
         """What is gone has no policy."""
         self.policies.pop(resource, None)
-        self._granted_at = {key: at for key, at in self._granted_at.items() if key[0] != resource}
+        self._holds_from = {key: at for key, at in self._holds_from.items() if key[0] != resource}
 
     def exists(self, email: str) -> bool:
         """Whether a service account is there, and everybody has heard of it."""
@@ -132,9 +131,9 @@ class Iam:
         self.policies[resource] = {**policy, "etag": self._etag()}
         after = self.grants(resource)
         for grant in after - before:
-            self._granted_at[resource, grant] = self._time.now
+            self._holds_from[resource, grant] = self._time.now + self._faults.grants_late
         for grant in before - after:
-            self._granted_at.pop((resource, grant), None)
+            self._holds_from.pop((resource, grant), None)
 
     def _etag(self) -> str:
         return base64.b64encode(b"%06d" % next(self._generations)).decode()
