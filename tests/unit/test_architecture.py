@@ -77,7 +77,33 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pubsub.push": {"envelope", "errors", "trace"},
     "pubsub.subscriptions": {"categories", "handler"},
     "samples.__init__": {"categories"},
-    "testing.__init__": {"event_types", "events", "samples.__init__"},
+    "testing.__init__": {"testing.captures", "testing.emulated", "testing.making", "testing.trying"},
+    "testing.making": {"event_types", "events", "samples.__init__", "testing.captures"},
+    "testing.captures": {"categories", "errors", "events"},
+    "testing.emulated": set(),
+    "testing.effects": set(),
+    "testing.memory": set(),
+    "testing.tracing": set(),
+    "testing.deliveries": set(),
+    "testing.stories": {"events", "handler", "samples.__init__"},
+    "testing.calls": {
+        "errors",
+        "events",
+        "handler",
+        "once",
+        "testing.deliveries",
+        "testing.memory",
+        "testing.tracing",
+    },
+    "testing.trying": {
+        "events",
+        "handler",
+        "testing.calls",
+        "testing.deliveries",
+        "testing.effects",
+        "testing.memory",
+        "testing.stories",
+    },
 }
 # The same of the emulator, which the function never imports: first its own modules, then flowhook's.
 EMULATOR_MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
@@ -113,7 +139,7 @@ EMULATOR = sorted((ROOT / "flows_emulator").glob("*.py"))
 ONLY_IN = {
     "starlette": {"edge", "main"},
     "functions_framework": {"main"},
-    "pydantic": {"events", "pubsub.push", "testing.__init__"},
+    "pydantic": {"events", "pubsub.push", "testing.making"},
     "pydantic_core": {"edge", "envelope", "events", "logs", "pubsub.push"},
     "google": {"firestore", "pubsub.credentials", "pubsub.protobuf", "pubsub.push_auth"},
     "grpc": {"pubsub.client"},
