@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from flowhook.cli import check, doctor, flows_emulator, handlers, pubsub, run, send, subscriptions
+from flowhook.cli import capture, check, doctor, flows_emulator, handlers, pubsub, run, send, subscriptions
 from flowhook.cli.errors import CommandError
 
 COMMANDS = {
@@ -13,6 +13,7 @@ COMMANDS = {
     "send": send,
     "emulate": flows_emulator,
     "check": check,
+    "capture": capture,
     "handlers": handlers,
     "subscriptions": subscriptions,
     "doctor": doctor,

@@ -81,6 +81,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "testing.making": {"event_types", "events", "samples.__init__", "testing.captures"},
     "testing.captures": {"categories", "errors", "events"},
     "testing.emulated": set(),
+    "testing.masking": {"categories"},
+    "testing.lacking": {"categories", "samples.__init__", "testing.masking"},
     "testing.effects": set(),
     "testing.memory": set(),
     "testing.tracing": set(),
