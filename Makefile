@@ -3,58 +3,85 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SCRIPTS := .ci/run deploy.sh
-INSTALLED := $(VENV)/.installed
+# What is installed: for running and for the tests of handlers, and on top of it for the checks and tests of
+# flowhook itself.
+RUNNING := $(VENV)/.running
+TESTING := $(VENV)/.testing
+# Beside the tools, so that two environments may be tested at once.
+export COVERAGE_FILE := $(abspath $(VENV))/coverage
+PIP := $(BIN)/python -m pip install --disable-pip-version-check
+# Lines and branches that the whole of the tests reaches, in percent. A part of them is held to nothing.
+COVERED := $(if $(and $(REQUIRE_EMULATOR),$(if $(PYTEST),,all)),90,0)
 
 .DEFAULT_GOAL := help
-.PHONY: help run emulate pubsub test test-handlers check pytest format properties mutants bench bench-quick clean
+.PHONY: help run emulate pubsub test test-handlers quick check pytest format properties protobuf mutants bench bench-quick clean
 
 help: ## list what can be made
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
 
-run: $(INSTALLED) ## serve receive on 127.0.0.1:8080 (PORT=8081 make run: elsewhere)
+run: $(RUNNING) ## serve receive on 127.0.0.1:8080 (PORT=8081 make run: elsewhere)
 	@$(BIN)/python -m flowhook run
 
-emulate: $(INSTALLED) ## serve the platform's webhook settings on 127.0.0.1:8090
+emulate: $(RUNNING) ## serve the platform's webhook settings on 127.0.0.1:8090
 	@$(BIN)/python -m flowhook emulate
 
-pubsub: $(INSTALLED) ## serve receive and consume, with the Pub/Sub emulator between them
+pubsub: $(RUNNING) ## serve receive and consume, with the Pub/Sub emulator between them
 	@$(BIN)/python -m flowhook pubsub
 
 test: check pytest ## every check and every test
 
-test-handlers: $(INSTALLED) ## the tests of your handlers alone
-	$(BIN)/python -m pytest tests/handlers $(PYTEST)
+test-handlers: $(RUNNING) ## the tests of your handlers alone, in tests/handlers/
+	$(BIN)/python -m pytest tests/handlers
 
-check: $(INSTALLED) ## format, lint, types, shell scripts
+quick: check ## the checks, and the tests that need no emulator, gcloud or browser
+	$(BIN)/python -m pytest -n 4 --dist worksteal tests/unit tests/http tests/handlers
+
+check: $(TESTING) ## format, lint, types, shell scripts, workflows, Dockerfile
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/shellcheck $(SCRIPTS)
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 
-pytest: $(INSTALLED) ## the tests alone (PYTEST='-m "not browser"': some of them)
-	$(BIN)/python -m pytest $(PYTEST)
+pytest: $(TESTING) ## the tests alone, with their coverage (PYTEST='-m "not browser"': some of them)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest --durations=10 $(PYTEST)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered --fail-under=$(COVERED)
 
-properties: $(INSTALLED) ## the property tests with at least 10,000 generated requests
+properties: $(TESTING) ## the property tests with at least 10,000 generated requests
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/unit/test_properties.py
 
-mutants: $(INSTALLED) ## break deploy.sh in many ways, and see the tests notice each
-	$(BIN)/python -m tests.gcloud.mutants
+protobuf: $(TESTING) ## generate flowhook/pubsub/publish_pb2.py from publish.proto
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. flowhook/pubsub/publish.proto
 
-bench: $(INSTALLED) ## flowhook beside what others do, in about 15 minutes (needs wrk and the Pub/Sub emulator)
+mutants: $(TESTING) ## break the deployment in many ways, and see its stories notice each
+	$(BIN)/python -m tests.deploy.mutants
+
+bench: $(TESTING) ## flowhook beside what others do, in about 15 minutes (needs wrk and the Pub/Sub emulator)
 	$(BIN)/python -m bench
 
-bench-quick: $(INSTALLED) ## the same in about two minutes, less exact
+bench-quick: $(TESTING) ## the same in about two minutes, less exact
 	$(BIN)/python -m bench --quick
 
-format: $(INSTALLED) ## mend what can be mended without a person
+format: $(TESTING) ## mend what can be mended without a person
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 clean: ## remove what was installed
 	rm -rf $(VENV)
 
-$(INSTALLED): requirements.txt requirements-dev.txt handlers/requirements.txt
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "flowhook needs Python 3.11 or newer: make PYTHON=python3.13 ...")'
+	@echo 'Installing into $(VENV), once: this takes about a minute.'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+
+$(RUNNING): requirements.txt requirements-cli.txt handlers/requirements.txt | $(BIN)/python
+	$(PIP) -r requirements-cli.txt
+	@touch $@
+
+$(TESTING): requirements-dev.txt $(RUNNING)
+	$(PIP) -r requirements-dev.txt
 	@touch $@

@@ -1,11 +1,12 @@
 """Puts together what runs handlers: finds them, checks that they have what they need, opens their ledger."""
 
-import functools
+import importlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import ModuleType
+from collections.abc import Iterable, Iterator, Mapping
 
 from flowhook import once
+from flowhook.destinations import DESTINATIONS
+from flowhook.discovery import discover
 from flowhook.errors import StartError
 from flowhook.handler import MAX_INLINE_TIMEOUT, Handler
 from flowhook.routing import KeepEvent, Router
@@ -14,32 +15,17 @@ from flowhook.settings import NAMES, Settings
 log = logging.getLogger(__name__)
 
 
-def provider(
-    package: ModuleType, settings: Settings, keep: KeepEvent, environment: Mapping[str, str]
-) -> Callable[[], Router]:
-    """A function that makes the router of the handlers in `package` when it is first called.
+def load(package: str, settings: Settings, keep: KeepEvent, environment: Mapping[str, str]) -> Router:
+    """The router of the handlers in the modules of `package`.
 
-    Where nothing calls it, as in `receive` with delivery to Pub/Sub, no handler is imported: what one imports
-    costs no start there, and a broken one stops none. For `consume` it is made at once.
-
-    Raises StartError, whenever it is made, for handlers that are broken or lack what they need.
+    Raises StartError for handlers that are broken or lack what they need in `environment`.
     """
-
-    @functools.cache
-    def provide() -> Router:
-        # It loads the event models, to compare them with the handlers' annotations.
-        from flowhook.discovery import discover  # noqa: PLC0415
-
-        handlers = discover(package)
-        mistakes = [*_variable_mistakes(handlers, environment), *_timeout_mistakes(handlers, settings)]
-        if mistakes:
-            raise StartError("\n".join(mistakes))
-        _tell_who_is_off(handlers, environment)
-        return Router(handlers, settings.delivery_timeout, keep, _ledger(handlers, settings, environment))
-
-    if environment.get("FUNCTION_TARGET") == "consume":
-        provide()
-    return provide
+    handlers = discover(importlib.import_module(package))
+    mistakes = [*_variable_mistakes(handlers, environment), *_timeout_mistakes(handlers, settings)]
+    if mistakes:
+        raise StartError("\n".join(mistakes))
+    _tell_who_is_off(handlers, environment)
+    return Router(handlers, settings.delivery_timeout, keep, _ledger(handlers, settings, environment))
 
 
 def _variable_mistakes(handlers: Iterable[Handler], environment: Mapping[str, str]) -> Iterator[str]:
@@ -53,7 +39,7 @@ def _variable_mistakes(handlers: Iterable[Handler], environment: Mapping[str, st
 
 def _timeout_mistakes(handlers: Iterable[Handler], settings: Settings) -> Iterator[str]:
     for handler in handlers:
-        if settings.delivery == "inline" and (handler.timeout or 0) > MAX_INLINE_TIMEOUT:
+        if DESTINATIONS[settings.delivery].runs_handlers and (handler.timeout or 0) > MAX_INLINE_TIMEOUT:
             yield (
                 f"{handler.name}: timeout={handler.timeout:g} is more than the sender's request has: with "
                 f"DELIVERY=inline it is {MAX_INLINE_TIMEOUT} seconds at most"

@@ -1,26 +1,49 @@
 """Where an event belongs: paths and keys to categories, and the patterns that select event types."""
 
 import difflib
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 OPERATIONS = ("created", "updated", "deleted")
 OTHER = "other"
 
-# Collection, the collection it must lie below (None: any), category. The comment path and the last
-# three names are documented by the platform; the others follow its naming.
-COLLECTIONS: tuple[tuple[str, str | None, str], ...] = (
-    ("pipelinesPackets", None, "packets"),
-    ("pipelines", None, "pipelines"),
-    ("users", None, "users"),
-    ("entities", None, "entities"),
-    ("comments", "pipelinesPackets", "packet_comments"),
-    ("pipelinesProjects", None, "projects"),
-    ("pipelinesLabels", None, "pipeline_labels"),
-    ("pipelinesPacketsLabels", None, "packet_labels"),
+
+class Category(NamedTuple):
+    """A group of events that the platform's guide names, and how its entities are recognized.
+
+    `label` is what the guide calls the group. `parent` is the collection that `collection` must lie below;
+    None is any. `model` names the class in `flowhook.events` that an event becomes.
+    """
+
+    name: str
+    label: str
+    collection: str
+    parent: str | None = None
+    model: str = "Event"
+
+
+# The collections of comments and of the last three are documented by the platform; the others follow its
+# naming. Everything else about categories derives from these rows; their samples lie in `samples/`.
+TABLE = (
+    Category("packets", "Packet events", "pipelinesPackets"),
+    Category("pipelines", "Pipeline events", "pipelines"),
+    Category("users", "Users events", "users"),
+    Category("entities", "Entity events", "entities"),
+    Category("packet_comments", "Packet comments events", "comments", "pipelinesPackets", "CommentEvent"),
+    Category("projects", "Projects events", "pipelinesProjects"),
+    Category("pipeline_labels", "Pipeline labels events", "pipelinesLabels"),
+    Category("packet_labels", "Packet labels events", "pipelinesPacketsLabels"),
 )
-CATEGORIES = tuple(category for _, _, category in COLLECTIONS)
-_BY_COLLECTION = {name: (parent, category) for name, parent, category in COLLECTIONS}
+CATEGORIES = tuple(category.name for category in TABLE)
+# Every event type that the platform sends.
+TYPES = tuple(f"{category}.{operation}" for category in CATEGORIES for operation in OPERATIONS)
+_BY_COLLECTION = {category.collection: category for category in TABLE}
+_BY_NAME = {category.name: category for category in TABLE}
+
+
+def model_name(category: str) -> str:
+    """The name of the class in `flowhook.events` for the events of a category."""
+    return _BY_NAME[category].model if category in _BY_NAME else "Event"
 
 
 def classify(entity_path: str, collection_path: str, entity_key: str) -> str:
@@ -29,21 +52,29 @@ def classify(entity_path: str, collection_path: str, entity_key: str) -> str:
     The last collection of `entity_path` decides where the table knows it, else that of
     `collection_path`, else the last segment of `entity_key` (which tells no parent).
     """
-    for name, parent in _candidates(entity_path, collection_path, entity_key):
-        if name in _BY_COLLECTION:
-            below, category = _BY_COLLECTION[name]
-            return category if parent is None or below in (None, parent) else OTHER
-    return OTHER
+    name, parent = _last_collections(entity_path)
+    if name not in _BY_COLLECTION:
+        name, parent = _last_collections(collection_path)
+    if name not in _BY_COLLECTION:
+        name, parent = entity_key.rpartition("/")[2], None
+    category = _BY_COLLECTION.get(name)
+    if category is None:
+        return OTHER
+    return category.name if parent is None or category.parent in (None, parent) else OTHER
 
 
-def _candidates(entity_path: str, collection_path: str, entity_key: str) -> Iterator[tuple[str, str | None]]:
-    """Each (collection, the collection above it); an unknown collection above is None."""
-    for path in (entity_path, collection_path):
-        # A path alternates collection/document, so its collections are the even segments.
-        collections = [segment for segment in path.split("/") if segment][::2]
-        if collections:
-            yield collections[-1], collections[-2] if len(collections) > 1 else ""
-    yield entity_key.rsplit("/", 1)[-1], None
+def _last_collections(path: str) -> tuple[str, str | None]:
+    """The last collection of a path and the one above it; empty where there is none.
+
+    A path alternates collection and document. It may have millions of segments, so it is not taken apart.
+    """
+    while "//" in path:
+        path = path.replace("//", "/")
+    path = path.strip("/")
+    if path.count("/") % 2:
+        path = path.rpartition("/")[0]
+    above, _, last = path.rpartition("/")
+    return last, above.rpartition("/")[0].rpartition("/")[2]
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,15 @@
 """What every destination has in common: it takes an event and tells what became of it."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from flowhook.envelope import Envelope
 
+NOBODY: Mapping[str, str] = MappingProxyType({})
 
-@dataclass(frozen=True)
-class Outcome:
+
+class Outcome(NamedTuple):
     """An event that is where it should be; anything else is raised as a `Problem`.
 
     `handlers` are those that handled it, `rejected` those that will never be able to, with their reasons;
@@ -19,18 +20,14 @@ class Outcome:
     event: Envelope
     outcome: str
     handlers: tuple[str, ...] | None = None
-    rejected: Mapping[str, str] = field(default_factory=dict)
+    rejected: Mapping[str, str] = NOBODY
     kept: bool = False
     message_id: str | None = None
     duplicate: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
-        """The answer's body; members that say nothing are left out."""
-        document: dict[str, Any] = {
-            "id": self.event.id,
-            "type": self.event.type,
-            "outcome": self.outcome,
-        }
+        """What the answer and the log say of it beside the event; members that say nothing are left out."""
+        document: dict[str, Any] = {"outcome": self.outcome}
         if self.message_id is not None:
             document["messageId"] = self.message_id
         if self.handlers is not None:
@@ -57,3 +54,10 @@ class Outcome:
 
 
 Deliver = Callable[[Envelope], Awaitable[Outcome]]
+# An event that has been authenticated and validated, and what delivers it.
+Accepted = tuple[Envelope, Deliver]
+
+
+async def ignore(event: Envelope) -> Outcome:
+    """What becomes of an event that nobody wants."""
+    return Outcome(event, "ignored")

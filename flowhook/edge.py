@@ -3,104 +3,144 @@
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
 from flowhook import logs, trace
-from flowhook.delivery import Outcome
+from flowhook.admission import SMALL, Admission, Room
+from flowhook.delivery import Accepted, Outcome
+from flowhook.envelope import Envelope
 from flowhook.errors import BodyTooLarge, Incomplete, Internal, MethodNotAllowed, Problem, Refused, caused_by
+from flowhook.quota import Quota
+
+log = logging.getLogger(__name__)
 
 
-class Received(NamedTuple):
-    """A request without its framework.
+class Received:
+    """A request without its framework, its body still to be read.
 
     Header names are in lower case; of one that comes twice the last one counts.
     """
 
-    path: str
-    query: bytes
-    headers: Mapping[bytes, bytes]
-    body: bytes
+    __slots__ = ("_bodies", "_limit", "_request", "_room", "headers", "path", "query")
+
+    def __init__(
+        self, request: Request, headers: Mapping[bytes, bytes], limit: int, bodies: Admission | None
+    ) -> None:
+        self.path: str = request.scope["path"]
+        self.query: bytes = request.scope["query_string"]
+        self.headers = headers
+        self._request = request
+        self._limit = limit
+        self._bodies = bodies
+        # The memory of a large body, until nothing refers to this any more.
+        self._room: Room | None = None
 
     @property
     def traceparent(self) -> str | None:
         """The trace that it belongs to (W3C Trace Context)."""
         return trace.parent(self.headers)
 
+    async def read(self) -> bytes:
+        """The body, once. Raises BodyTooLarge, Incomplete, or Overloaded where there is no room for it."""
+        limit = self._limit
+        announced = self.headers.get(b"content-length", b"")
+        # More digits than that, Python would refuse to read.
+        if announced.isdigit() and (len(announced) > 18 or int(announced) > limit):
+            raise _too_large(limit)
+        body, more = await _next_chunk(self._request, limit, limit)
+        if not more:
+            return body
+        # Not a list of chunks: one of a byte takes forty.
+        gathered = bytearray(body)
+        while more:
+            chunk, more = await _next_chunk(self._request, limit - len(gathered), limit)
+            gathered += chunk
+            if self._bodies and self._room is None and len(gathered) > SMALL:
+                self._room = await self._bodies.room(int(announced) if announced.isdigit() else limit)
+        return bytes(gathered)
 
-Accept = Callable[[Received], Awaitable[Outcome]]
+
+Accept = Callable[[Received], Awaitable[Accepted]]
 
 
-async def answer(request: Request, accept: Accept, max_body_bytes: int) -> Response:
-    """Run `accept` and answer the platform by what it returns or raises. Writes one log line."""
+async def answer(
+    request: Request, accept: Accept, max_body_bytes: int, bodies: Admission | None = None
+) -> Response:
+    """Deliver what `accept` accepts, and answer the platform.
+
+    Writes one log line, unless it is one of too many answers before authentication. `bodies` grants the
+    memory that large ones are read into; without it they are not limited together.
+    """
     started = time.perf_counter()
-    outcome = await _take(request, accept, max_body_bytes)
-    try:
-        if isinstance(outcome, Problem):
-            return _refuse(request, outcome, outcome.status, started)
-        return _json(_confirm(request, outcome, 200, started))
-    finally:
-        # A problem's traceback holds this frame.
-        del outcome
+    # No local may hold a problem: its traceback holds this frame.
+    return _answer(request, started, *await _deliver(request, accept, max_body_bytes, bodies))
 
 
-async def acknowledge(request: Request, accept: Accept, max_body_bytes: int) -> Response:
-    """Run `accept` and answer Pub/Sub: 204 for what must not come again. Writes one log line.
+async def acknowledge(
+    request: Request, accept: Accept, max_body_bytes: int, bodies: Admission | None = None
+) -> Response:
+    """Deliver what `accept` accepts, and answer Pub/Sub: 204 for what must not come again. As `answer`.
 
     That is what has been handled, and what is refused and kept: it would come back for ever. What is not
     kept anywhere else comes back until the subscription gives it up, to its dead letters if it has any.
     """
     started = time.perf_counter()
-    outcome = await _take(request, accept, max_body_bytes)
-    try:
-        if isinstance(outcome, Refused) and outcome.kept:
-            _refuse(request, outcome, 204, started)
-        elif isinstance(outcome, Problem):
-            return _refuse(request, outcome, outcome.status, started)
-        else:
-            _confirm(request, outcome, 204, started)
-        return Response(status_code=204)
-    finally:
-        # As in `answer`.
-        del outcome
+    return _acknowledge(request, started, *await _deliver(request, accept, max_body_bytes, bodies))
 
 
-async def _take(request: Request, accept: Accept, max_body_bytes: int) -> Outcome | Problem:
+async def _deliver(
+    request: Request, accept: Accept, limit: int, bodies: Admission | None
+) -> tuple[Envelope | None, Outcome | Problem]:
+    """What became of the request, and its event as far as there is one."""
     # Bytes as they came: Starlette's own mapping decodes and copies them.
     headers = dict(request.scope["headers"])
     logs.begin(headers)
+    _unproven.settle()
+    event = None
     try:
-        body = await _read(request, headers, max_body_bytes)
-        return await accept(Received(request.scope["path"], request.scope["query_string"], headers, body))
+        if request.scope["method"] != "POST":
+            raise MethodNotAllowed("Send events with POST.")
+        event, deliver = await accept(Received(request, headers, limit, bodies))
+        logs.note_event(event.id, event.type, event.entity_path)
+        return event, await deliver(event)
     except Problem as problem:
-        return problem
+        return event, problem
     except Exception as error:  # noqa: BLE001 - the edge: a defect is answered and logged, not dropped
-        return caused_by(error, Internal("The event was not delivered; the log tells why."))
+        return event, caused_by(error, Internal("The event was not delivered; the log tells why."))
 
 
-async def _read(request: Request, headers: Mapping[bytes, bytes], limit: int) -> bytes:
-    """The body, if the method is POST and it has at most `limit` bytes; no more than that is ever held."""
-    if request.method != "POST":
-        raise MethodNotAllowed("Send events with POST.")
-    announced = headers.get(b"content-length", b"")
-    # More digits than that, Python would refuse to read.
-    if announced.isdigit() and (len(announced) > 18 or int(announced) > limit):
+def _answer(request: Request, started: float, event: Envelope | None, outcome: Outcome | Problem) -> Response:
+    if isinstance(outcome, Problem):
+        return _refuse(request, event, outcome, outcome.status, started)
+    return _json(_confirm(request, outcome, 200, started))
+
+
+def _acknowledge(
+    request: Request, started: float, event: Envelope | None, outcome: Outcome | Problem
+) -> Response:
+    if not isinstance(outcome, Problem):
+        _confirm(request, outcome, 204, started)
+    elif isinstance(outcome, Refused) and outcome.kept:
+        _refuse(request, event, outcome, 204, started)
+    else:
+        return _refuse(request, event, outcome, outcome.status, started)
+    return Response(status_code=204)
+
+
+async def _next_chunk(request: Request, left: int, limit: int) -> tuple[bytes, bool]:
+    """At most `left` bytes more of the body, and whether there is more to come."""
+    # ASGI's own messages: Starlette's iterator over them costs more than all the checks.
+    message = await request.receive()
+    if message["type"] == "http.disconnect":
+        raise Incomplete("The connection was closed before the body was whole.")
+    chunk: bytes = message.get("body", b"")
+    if len(chunk) > left:
         raise _too_large(limit)
-    chunks, size, more = [], 0, True
-    while more:
-        # ASGI's own messages: Starlette's iterator over them costs more than all the checks.
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise Incomplete("The connection was closed before the body was whole.")
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        if size > limit:
-            raise _too_large(limit)
-        more = message.get("more_body", False)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    return chunk, message.get("more_body", False)
 
 
 def _too_large(limit: int) -> BodyTooLarge:
@@ -110,26 +150,39 @@ def _too_large(limit: int) -> BodyTooLarge:
 def _confirm(request: Request, outcome: Outcome, status: int, started: float) -> Mapping[str, Any]:
     level = logging.WARNING if outcome.rejected else logging.INFO
     document = outcome.document()
-    noted = {**document, **_timing(request, status, started)}
-    # They are noted already, under other names.
-    del noted["id"], noted["type"]
-    logs.write(level, outcome.describe(), **noted)
-    return document
+    logs.write(level, outcome.describe(), None, {**document, **_timing(request, status, started)})
+    return {"id": outcome.event.id, "type": outcome.event.type, **document}
 
 
-def _refuse(request: Request, problem: Problem, status: int, started: float) -> Response:
-    event = logs.noted("event_id")
-    level = logging.ERROR if status >= 500 else logging.WARNING
-    subject = f"{logs.noted('event_type')} {logs.noted('entity_path')}: " if event else ""
+def _refuse(
+    request: Request, event: Envelope | None, problem: Problem, status: int, started: float
+) -> Response:
+    if not problem.unproven or _unproven.admits(problem.slug):
+        _log_refusal(request, event, problem, status, started)
+    document = problem.document(event.id if event else None)
+    return _json(document, status, "application/problem+json", problem.headers)
+
+
+def _log_refusal(
+    request: Request, event: Envelope | None, problem: Problem, status: int, started: float
+) -> None:
+    subject = f"{event.type} {event.entity_path}: " if event else ""
     logs.write(
-        level,
+        logging.ERROR if status >= 500 else logging.WARNING,
         f"{subject}{problem.title}: {problem.detail} {problem.remark}".rstrip(),
         problem.__cause__,
-        outcome=problem.slug,
-        **problem.noted,
-        **_timing(request, status, started),
+        {"outcome": problem.slug, **problem.noted, **_timing(request, status, started)},
     )
-    return _json(problem.document(event), status, "application/problem+json", problem.headers)
+
+
+def _log_the_rest(counts: Mapping[str, int]) -> None:
+    which = ", ".join(f"{count} {slug}" for slug, count in counts.items())
+    message = f"{sum(counts.values())} more requests were refused before they were authentic: {which}"
+    logs.write_apart(log, message, {"left_out": dict(counts)})
+
+
+# One for the process, as the log is.
+_unproven = Quota(_log_the_rest)
 
 
 def _timing(request: Request, status: int, started: float) -> dict[str, Any]:
@@ -138,7 +191,7 @@ def _timing(request: Request, status: int, started: float) -> dict[str, Any]:
         "status": status,
         "milliseconds": round(seconds * 1000, 1),
         "httpRequest": {
-            "requestMethod": request.method,
+            "requestMethod": request.scope["method"],
             "status": status,
             "latency": f"{seconds:.6f}s",
         },

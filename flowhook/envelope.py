@@ -3,20 +3,30 @@
 Pydantic's Rust core validates the body as JSON and makes Python objects of a few fields alone; an event with
 100 KB of properties costs a fifth of what `events.parse` does. Whatever it accepts, `events.parse` accepts
 too; whatever it doesn't accept, `events.parse` judges. So the two never disagree, which is tested.
+It also judges what is heavy to parse: the memory of the core's own tree is not returned to the system.
 """
 
 import hashlib
 import re
+import sys
+import weakref
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from contextlib import nullcontext
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pydantic_core import SchemaValidator, ValidationError
 from pydantic_core import core_schema as cs
 
-from flowhook import events
+from flowhook import runtime
+from flowhook.admission import SMALL, Admission, Room
+from flowhook.background import Background
 from flowhook.categories import OPERATIONS, classify
 from flowhook.errors import UnsupportedMediaType
-from flowhook.events import Event
+from flowhook.timestamps import read_timestamp, rfc3339
+
+if TYPE_CHECKING:
+    from flowhook.events import Event
 
 JSON_TYPES = re.compile(r"(application|text)/json|[\w.+-]+/[\w.+-]+\+json")
 # The platform's form of ISO 8601, for days that every year has. Any other goes the long way.
@@ -46,12 +56,13 @@ class Envelope(NamedTuple):
     time: str
     delivery_attempt: int
     traceparent: str | None
+    room: Room | None = None
     # Of a message that an operator replays: the only handler that it is for, and the id of the replay.
     handler: str = ""
     replay: str = ""
 
     @classmethod
-    def of(cls, event: Event) -> "Envelope":
+    def of(cls, event: "Event") -> Self:
         """The envelope of an event."""
         return cls(
             event.body,
@@ -62,47 +73,138 @@ class Envelope(NamedTuple):
             event.entity_path,
             event.entity_key,
             event.organization_id,
-            events.rfc3339(event.event_timestamp),
+            rfc3339(event.event_timestamp),
             event.delivery_attempt,
             event.traceparent,
         )
 
-    def open(self) -> Event:
+    def open(self) -> "Event":
         """The event, made anew."""
-        return events.parse(self.body, delivery_attempt=self.delivery_attempt, traceparent=self.traceparent)
+        return _parse(self.body, self.delivery_attempt, self.traceparent, self.room)
+
+    def replayed(self, handler: str, replay: str) -> "Envelope":
+        """The envelope of an event that an operator replays to a handler."""
+        return self._replace(handler=handler, replay=replay)
+
+
+class Opened(Envelope):
+    """An envelope whose event had to be made in order to judge it."""
+
+    event: "Event"
+
+    def open(self) -> "Event":
+        """The event, made already."""
+        return self.event
+
+    def replayed(self, handler: str, replay: str) -> "Envelope":
+        """As of any envelope; the event comes along."""
+        replayed = self._replace(handler=handler, replay=replay)
+        replayed.event = self.event
+        return replayed
 
 
 def require_json(headers: Mapping[bytes, bytes]) -> None:
     """Raise UnsupportedMediaType unless the content type is JSON or absent."""
-    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    content_type = headers.get(b"content-type", b"")
+    if content_type == b"application/json":
+        return
+    media_type = content_type.partition(b";")[0].strip().lower()
     if media_type and not JSON_TYPES.fullmatch(media_type.decode("latin-1")):
         raise UnsupportedMediaType("The content type must be application/json.")
 
 
-def read(body: bytes, *, delivery_attempt: int = 1, traceparent: str | None = None) -> Envelope:
-    """The envelope of the event in `body`. Raises NotJson or NotAnEvent, neither of which quotes the body."""
-    fields = _validated(body)
-    if fields is None:
-        return Envelope.of(events.parse(body, delivery_attempt=delivery_attempt, traceparent=traceparent))
-    category = classify(fields["entityPath"], fields["collectionPath"], fields["entityKey"])
+async def admit(
+    body: bytes, parses: Admission, *, delivery_attempt: int = 1, traceparent: str | None = None
+) -> Envelope:
+    """What `read` returns, once there is room to parse the body. Raises what that does, and Overloaded."""
+    room = await parses.room_for(body) if len(body) > SMALL else None
+    fields = _validated(body, room)
+    if fields is not None:
+        return _from_fields(fields, body, delivery_attempt, traceparent, room)
+    await _load_models()
+    return _opened(body, delivery_attempt, traceparent, room)
+
+
+def read(
+    body: bytes, *, delivery_attempt: int = 1, traceparent: str | None = None, room: Room | None = None
+) -> Envelope:
+    """The envelope of the event in `body`. Raises NotJson or NotAnEvent, neither of which quotes the body.
+
+    `room` is the memory that was granted for parsing the body; without it the body must be a small one.
+    """
+    fields = _validated(body, room)
+    if fields is not None:
+        return _from_fields(fields, body, delivery_attempt, traceparent, room)
+    return _opened(body, delivery_attempt, traceparent, room)
+
+
+def _from_fields(
+    fields: Mapping[str, Any],
+    body: bytes,
+    delivery_attempt: int,
+    traceparent: str | None,
+    room: Room | None,
+) -> Envelope:
+    entity_path, entity_key = fields["entityPath"], fields["entityKey"]
     operation, time = fields["operationType"], fields["eventTimestamp"]
+    category = classify(entity_path, fields["collectionPath"], entity_key)
     return Envelope(
         body,
         hashlib.sha256(body).hexdigest(),
         f"{category}.{operation}",
         category,
         operation,
-        fields["entityPath"],
-        fields["entityKey"],
+        entity_path,
+        entity_key,
         fields["organizationId"],
-        time if len(time) == USUAL_LENGTH else events.rfc3339(events.read_timestamp(time)),
+        time if len(time) == USUAL_LENGTH else rfc3339(read_timestamp(time)),
         delivery_attempt,
         traceparent,
+        room,
     )
 
 
-def _validated(body: bytes) -> Mapping[str, Any] | None:
+def _opened(body: bytes, delivery_attempt: int, traceparent: str | None, room: Room | None) -> Envelope:
+    heavy = room is not None and room.heavy
+    with runtime.unwatched() if heavy else nullcontext():
+        event = _parse(body, delivery_attempt, traceparent, room)
+    envelope = Opened.of(event)
+    envelope.event = event
+    return envelope
+
+
+def _parse(body: bytes, delivery_attempt: int, traceparent: str | None, room: Room | None) -> "Event":
+    event: Event = _models().parse(body, delivery_attempt=delivery_attempt, traceparent=traceparent)
+    if room:
+        # Refers to the room for as long as the event lives, be it in the thread of a handler that hangs.
+        weakref.finalize(event, Room.leave, room).atexit = False
+    return event
+
+
+def _models() -> ModuleType:
+    """The event models: importing them takes a fifth of a second, for which no start should wait."""
+    from flowhook import events  # noqa: PLC0415 - see above
+
+    return events
+
+
+async def _load_models() -> None:
+    """Import the models, the first time in a thread: the loop goes on meanwhile."""
+    module = sys.modules.get("flowhook.events")
+    # Whoever imports a module that another thread is importing waits for it, be it on the loop.
+    if module is None or getattr(module.__spec__, "_initializing", False):
+        _importing.start(lambda _: None)
+        await _importing.wait()
+
+
+# One for the process, as what is imported is. Its patience is far more than an import takes.
+_importing = Background("Importing the event models", _models, 30.0)
+
+
+def _validated(body: bytes, room: Room | None = None) -> Mapping[str, Any] | None:
     """The fields of the event in `body`; None where `events.parse` has to judge."""
+    if room and room.heavy:
+        return None
     # The validator lets these through and JSON does not know them; in a text they are rare enough.
     if b"NaN" in body or b"Infinity" in body:
         return None
@@ -137,7 +239,9 @@ VALIDATOR = SchemaValidator(
             **dict.fromkeys(
                 ("entityPath", "entityId", "entityKey", "collectionPath", "organizationId"), _TEXT
             ),
-            "data": _record({}, {"value": _STATE, "oldValue": _STATE, "updateMask": cs.list_schema(_TEXT)}),
+            "data": _record(
+                {}, {"value": _STATE, "oldValue": _STATE, "updateMask": cs.list_schema(_TEXT, fail_fast=True)}
+            ),
         },
         {},
     )

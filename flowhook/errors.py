@@ -37,6 +37,8 @@ class Problem(FlowhookError):  # noqa: N818 - the RFC's word
     slug: ClassVar[str]
     title: ClassVar[str]
     headers: ClassVar[Mapping[str, str]] = {}
+    # Whether it is answered before the request is authentic: anybody can cause as many as they like.
+    unproven = False
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -63,6 +65,7 @@ class MethodNotAllowed(Problem):
     status = 405
     slug = "method-not-allowed"
     title = "Only POST is answered here"
+    unproven = True
     headers: ClassVar[Mapping[str, str]] = {"Allow": "POST"}
 
 
@@ -72,6 +75,7 @@ class BodyTooLarge(Problem):
     status = 413
     slug = "body-too-large"
     title = "The body is too large"
+    unproven = True
 
 
 class Incomplete(Problem):
@@ -80,6 +84,21 @@ class Incomplete(Problem):
     status = 400
     slug = "incomplete-body"
     title = "The body did not arrive whole"
+    unproven = True
+
+
+class NoSecret(Problem):
+    """No secret can be trusted at present: whoever deploys must act, and the sender must deliver again."""
+
+    status = 503
+    slug = "no-secret"
+    title = "No secret can be trusted at present"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "5"}
+    unproven = True
+
+    def __init__(self) -> None:
+        super().__init__("The secret can't be read now, so nothing can be found authentic.")
+        self.remark = "See the lines about the secret file (WEBHOOK_SECRET_FILE)."
 
 
 class AuthenticationFailed(Problem):
@@ -92,6 +111,7 @@ class AuthenticationFailed(Problem):
     slug = "unauthentic"
     title = "The request is not authentic"
     headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": 'Bearer realm="flowhook"'}
+    unproven = True
 
     def __init__(self, tried: Sequence[str] = ()) -> None:
         super().__init__("The request does not prove that it comes from a sender who is accepted here.")
@@ -144,6 +164,15 @@ class NotAPush(Refused):
     status = 400
     slug = "not-a-push"
     title = "The body is not a Pub/Sub push delivery"
+
+
+class Overloaded(Problem):
+    """Other bodies take the memory that there is: the sender must deliver again."""
+
+    status = 503
+    slug = "overloaded"
+    title = "There is no room for the event"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "5"}
 
 
 class UnknownHandler(Problem):

@@ -21,7 +21,7 @@ import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -38,36 +38,16 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, core_schema, from_json
 
-from flowhook.categories import classify
+from flowhook.categories import classify, model_name
 from flowhook.errors import NotAnEvent, NotJson
 from flowhook.frozen import NO_NAMES, FrozenDict, freeze
+from flowhook.timestamps import read_timestamp
 
 T = TypeVar("T")
 
-# A lone surrogate, and what must not be taken for one: an escaped backslash before a `u`, and a pair.
-SURROGATE = re.compile(
-    rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
-)
-
-
-def read_timestamp(value: object) -> datetime:
-    """An ISO 8601 string as an aware datetime; without an offset it is UTC, as the platform's are."""
-    if not isinstance(value, str):
-        raise PydanticCustomError("timestamp_type", "Input should be an ISO 8601 string")
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        raise PydanticCustomError("timestamp", "Input should be an ISO 8601 timestamp") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def rfc3339(moment: datetime) -> str:
-    """The moment as the platform writes it; empty for an offset that RFC 3339 has no form for."""
-    offset = moment.utcoffset()
-    if offset is None or offset.total_seconds() % 60:
-        return ""
-    precision = "microseconds" if moment.microsecond % 1000 else "milliseconds"
-    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
+# The two halves of a surrogate pair, and either of them without the other.
+HIGH, LOW = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+LONE_SURROGATE = re.compile(rb"%b(?!%b)|(?<!%b)%b" % (HIGH, LOW, HIGH, LOW))
 
 
 Timestamp = Annotated[datetime, BeforeValidator(read_timestamp)]
@@ -278,9 +258,13 @@ class CommentEvent(Event):
         return state.properties if state else CommentProperties()
 
 
+# By the names that `categories` calls them.
+MODELS: Mapping[str, type[Event]] = {model.__name__: model for model in (Event, CommentEvent)}
+
+
 def model_of(category: str) -> type[Event]:
-    """The class that an event of this category has."""
-    return CommentEvent if category == "packet_comments" else Event
+    """The class of the events of a category."""
+    return MODELS[model_name(category)]
 
 
 def parse(body: bytes, *, delivery_attempt: int = 1, traceparent: str | None = None) -> Event:
@@ -303,11 +287,23 @@ def _read_json(body: bytes) -> object:
     except ValueError as error:
         reason = str(error)
     # Rare, so it costs nothing until a body is refused: see the module's note on lone surrogates.
-    mended = SURROGATE.sub(lambda found: rb"\ufffd" if found["lone"] else found[0], text)
+    mended = mend(text)
     if mended != text:
         with suppress(ValueError):
             return _decode(mended)
     raise NotJson(f"The body is not JSON: {reason}.")
+
+
+def mend(text: bytes) -> bytes:
+    """JSON text with U+FFFD in place of each lone surrogate; what holds a NUL, which JSON never does, as is.
+
+    An escaped backslash before a `u` begins no surrogate, so NULs stand for those meanwhile.
+    """
+    if b"\0" in text:
+        return text
+    # No call of Python's for each match: there may be millions.
+    unescaped = text.replace(rb"\\", b"\0\0")
+    return LONE_SURROGATE.sub(rb"\\ufffd", unescaped).replace(b"\0\0", rb"\\")
 
 
 def _decode(text: bytes) -> object:

@@ -10,22 +10,28 @@ import logging
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from datetime import UTC, datetime
-from functools import partial
+from types import MappingProxyType
 from typing import Any, TextIO
 
 from pydantic_core import to_json
 
 from flowhook import trace
+from flowhook.quota import Quota
 
 # What a caller sent and we note may be megabytes long; a log entry may not (256 KiB).
 MAX_NOTED = 256
 MAX_LIST = 50
 MAX_MESSAGE = 2_000
 MAX_STACK = 20_000
+NUMBERS = frozenset((int, float, dict))
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+# The server's loggers. It gives them handlers of its own after `configure`, so that only a filter lasts.
+SERVER = ("gunicorn.error", "uvicorn.error")
+FRAMEWORK = "functions_framework"
 
 _deliveries = logging.getLogger("flowhook")
 _noted: ContextVar[dict[str, Any] | None] = ContextVar("noted", default=None)
@@ -39,29 +45,43 @@ def configure(level: str, project: str, stream: TextIO | None = None) -> None:
         handler = logging.StreamHandler(out)
         handler.setFormatter(TextFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.root.addFilter(_is_within_quota)
+    for name in SERVER:
+        logging.getLogger(name).addFilter(_write_as_ours)
 
 
 def begin(headers: Mapping[bytes, bytes]) -> None:
     """A delivery begins: forget what was noted and take its trace from the headers."""
+    _server_lines.settle()
     _noted.set(trace.fields(headers))
 
 
-def note(**fields: Any) -> None:
+def note(fields: Mapping[str, Any]) -> None:
     """Note something about the delivery under way. Never a body, a secret or a header's value."""
     noted = _noted.get()
     if noted is not None:
         for name, value in fields.items():
-            noted[name] = _short(value)
+            kind = value.__class__
+            short = kind in NUMBERS or (kind is str and len(value) <= MAX_NOTED)
+            noted[name] = value if short else _short(value)
 
 
-def noted(name: str) -> Any:
-    """What was noted as `name`, else None."""
-    return (_noted.get() or {}).get(name)
+def note_event(event_id: str, event_type: str, entity_path: str) -> None:
+    """Note which event is under way."""
+    noted = _noted.get()
+    if noted is not None:
+        noted["event_id"], noted["event_type"], noted["entity_path"] = (
+            event_id,
+            event_type,
+            _short(entity_path),
+        )
 
 
-def write(level: int, message: str, error: BaseException | None = None, **fields: Any) -> None:
+def write(
+    level: int, message: str, error: BaseException | None = None, fields: Mapping[str, Any] = NOTHING
+) -> None:
     """The line of a delivery, with the traceback of `error` and, in JSON, `fields` beside it."""
-    note(**fields)
+    note(fields)
     lines = logging.root.handlers[0] if logging.root.handlers else None
     if error is None and isinstance(lines, JsonLines):
         # One a delivery: a record's way through `logging` would cost it more than its validation.
@@ -69,6 +89,17 @@ def write(level: int, message: str, error: BaseException | None = None, **fields
             lines.write(level, message)
     else:
         _deliveries.log(level, message, exc_info=error)
+
+
+def write_apart(logger: logging.Logger, message: str, fields: Mapping[str, Any]) -> None:
+    """A warning that belongs to no delivery, though it may be written while one is under way."""
+
+    def warn() -> None:
+        _noted.set({})
+        note(fields)
+        logger.warning(message)
+
+    Context().run(warn)
 
 
 class JsonLines(logging.StreamHandler[TextIO]):
@@ -80,20 +111,21 @@ class JsonLines(logging.StreamHandler[TextIO]):
     def __init__(self, stream: TextIO, project: str) -> None:
         super().__init__(stream)
         self._traces = f"projects/{project}/traces/" if project else ""
-        self._waiting: list[Callable[[], dict[str, Any]]] = []
+        self._waiting: list[tuple[int, str, Mapping[str, Any]]] = []
+        self._turn = ""
 
     def write(self, level: int, message: str) -> None:
         """Write the line of a delivery as `emit` would, with all of this turn of the loop at once.
 
-        One by one they cost more than twice as much: in cold caches, and a system call each.
+        One by one they cost more than twice as much: in cold caches, and a system call each. They share the
+        time of the turn.
         """
-        noted = _noted.get() or {}
-        entry = partial(self._entry, logging.getLevelName(level), message, time.time(), "flowhook", noted)
-        loop = asyncio.get_running_loop()
+        noted = _noted.get() or NOTHING
         with self.lock or nullcontext():
-            self._waiting.append(entry)
-            if len(self._waiting) == 1:
-                loop.call_soon(self.flush)
+            if not self._waiting:
+                self._turn = _iso(time.time())
+                asyncio.get_running_loop().call_soon(self.flush)
+            self._waiting.append((level, message, noted))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record, after what waits: that is older."""
@@ -107,24 +139,26 @@ class JsonLines(logging.StreamHandler[TextIO]):
         """Write what waits, and see that the stream keeps nothing back."""
         with self.lock or nullcontext():
             waiting, self._waiting = self._waiting, []
-            self.stream.write("".join([f"{_encode(entry())}\n" for entry in waiting]))
+            entries = [self._entry(*line, self._turn, "flowhook") for line in waiting]
+            self.stream.write("".join([f"{_encode(entry)}\n" for entry in entries]))
             super().flush()
 
     def format(self, record: logging.LogRecord) -> str:
         """The record on one line."""
         noted = _noted.get() or {}
-        entry = self._entry(record.levelname, record.getMessage(), record.created, record.name, noted)
+        moment = _iso(record.created)
+        entry = self._entry(record.levelno, record.getMessage(), noted, moment, record.name)
         if record.exc_info and record.exc_info[1]:
             entry["stack_trace"] = _stack(record.exc_info[1])
         return _encode(entry)
 
     def _entry(
-        self, severity: str, message: str, created: float, logger: str, noted: Mapping[str, Any]
+        self, level: int, message: str, noted: Mapping[str, Any], moment: str, logger: str
     ) -> dict[str, Any]:
         entry: dict[str, Any] = {
-            "severity": severity,
+            "severity": logging.getLevelName(level),
             "message": _cut(message),
-            "time": datetime.fromtimestamp(created, UTC).isoformat(),
+            "time": moment,
             "logger": logger,
             **noted,
         }
@@ -140,11 +174,17 @@ class TextFormatter(logging.Formatter):
         """The record, and the traceback below it."""
         moment = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         noted = _noted.get() or {} if record.name == "flowhook" else {}
-        ending = f"  [{noted['status']}, {noted['milliseconds']} ms]" if "status" in noted else ""
+        tried = noted.get("headers_tried")
+        ending = f"  headers tried: {_printable(', '.join(tried))}" if tried else ""
+        ending += f"  [{noted['status']}, {noted['milliseconds']} ms]" if "status" in noted else ""
         text = f"{moment} {record.levelname:<7} {_printable(_cut(record.getMessage()))}{ending}"
         if record.exc_info and record.exc_info[1]:
             text += "\n" + "\n".join(map(_printable, _stack(record.exc_info[1]).splitlines()))
         return text
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def _cut(message: str) -> str:
@@ -167,6 +207,27 @@ def _encode(entry: Mapping[str, Any]) -> str:
         # Half an emoji, as a handler may cut one.
         return json.dumps(entry, default=str)
     return text.decode() if text.isascii() else json.dumps(entry, default=str)
+
+
+def _write_as_ours(record: logging.LogRecord) -> bool:
+    """Write a record of the server as every other one, and keep it from the server's own handlers."""
+    if record.levelno >= logging.root.level and _server_lines.admits(record.name):
+        logging.root.handle(record)
+    return False
+
+
+def _is_within_quota(record: logging.LogRecord) -> bool:
+    """Whether to write what is logged without a logger's name, as the framework does where sending fails."""
+    return FRAMEWORK not in record.pathname or _server_lines.admits(FRAMEWORK)
+
+
+def _log_left_out(counts: Mapping[str, int]) -> None:
+    message = f"{sum(counts.values())} more lines of the server are left out"
+    write_apart(logging.getLogger(__name__), message, {"left_out": dict(counts)})
+
+
+# One for the process, as the loggers are.
+_server_lines = Quota(_log_left_out)
 
 
 def _short(value: Any) -> Any:

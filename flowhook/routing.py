@@ -9,7 +9,7 @@ from functools import partial
 from flowhook import canary
 from flowhook.calling import Call, Caller
 from flowhook.categories import Pattern
-from flowhook.delivery import Deliver, Outcome
+from flowhook.delivery import Deliver, Outcome, ignore
 from flowhook.envelope import Envelope
 from flowhook.errors import HandlersFailed, Problem, PublishFailed, Reject, UnknownHandler, caused_by
 from flowhook.events import Event
@@ -50,12 +50,6 @@ def _hand_back(_event: Event) -> None:
 
 # Takes the doctor's event, and no other. What it rejects is kept where the doctor finds it.
 BUILT_IN = Handler(canary.HANDLER, (Pattern("*", "*"),), _hand_back)
-
-
-async def select(event: Envelope, wants: Callable[[str], bool], deliver: Deliver) -> Outcome:
-    """Deliver an event of a type that is wanted, or the doctor's; another one is ignored."""
-    chosen = wants(event.type) or canary.is_canary(event)
-    return await deliver(event) if chosen else Outcome(event, "ignored")
 
 
 class Router:
@@ -104,9 +98,9 @@ class Router:
 
     async def _deliver_to(self, handler: Handler, event: Envelope) -> Outcome:
         if handler not in self._wanting(event):
-            return Outcome(event, "ignored")
+            return await ignore(event)
         results = await self._run([handler], event)
-        return _outcome(event, results) if results else Outcome(event, "ignored")
+        return _outcome(event, results) if results else await ignore(event)
 
     def _wanting(self, event: Envelope) -> list[Handler]:
         candidates = (BUILT_IN,) if canary.is_canary(event) else self._handlers
@@ -119,6 +113,9 @@ class Router:
         event = envelope.open()
         chosen = [handler for handler in handlers if handler.takes(event)]
         run = partial(self._run_one, event=event, replay=envelope.replay)
+        if len(chosen) == 1:
+            # As behind a subscription: it needs no task beside its own.
+            return {chosen[0].name: await run(chosen[0])}
         results = await asyncio.gather(*map(run, chosen))
         return {handler.name: result for handler, result in zip(chosen, results, strict=True)}
 

@@ -1,15 +1,23 @@
 """Which secrets are accepted at this moment: fixed ones, or those of a file that is read again."""
 
 import asyncio
+import binascii
 import codecs
 import logging
 import time
+from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
+
+from flowhook.background import Background
+from flowhook.errors import NoSecret
 
 log = logging.getLogger(__name__)
 
 SHORT = 16
+# What Standard Webhooks writes before the base64 of a key.
+KEY_PREFIX = b"whsec_"
+VOID = "a key of nothing but zero bytes is known to everybody"
 
 
 class Secrets:
@@ -19,7 +27,7 @@ class Secrets:
         self._accepted = tuple(secrets)
 
     async def accepted(self) -> tuple[bytes, ...]:
-        """The secrets to believe now; empty where there is none to believe."""
+        """The secrets to trust now. Raises NoSecret where none can be trusted at present."""
         return self._accepted
 
     async def renewed(self) -> tuple[bytes, ...]:
@@ -36,61 +44,108 @@ class Secrets:
         """Whether one is shorter than `SHORT` characters, and so can be guessed."""
         return any(len(secret) < SHORT for secret in self._accepted)
 
+    @property
+    def void(self) -> bool:
+        """Whether one is void."""
+        return any(map(is_void, self._accepted))
+
 
 class SecretFile(Secrets):
     """The secrets of a file, one a line, read again in a thread, never by the request that uses them.
 
     A mounted Secret Manager volume gives the newest version at every read and tells of no change, so
-    the content itself is compared. What was read is believed for `BELIEVED_FOR` seconds: an instance
-    that slept longer reads before it answers, and a file that can't be read is soon believed no more.
+    the content itself is compared. What was read is trusted for `TRUSTED_FOR` seconds: an instance that
+    slept longer reads before it answers, and the last good secrets of a file that can't be read, or that is
+    empty, are soon trusted no more.
     """
 
     REREAD_AFTER = 10.0
-    BELIEVED_FOR = 60.0
+    TRUSTED_FOR = 60.0
     # A request with a wrong secret must not be able to make us read more often than this.
     PAUSE = 1.0
-    # A read that hangs must not hold a request for ever.
+    # A read that hangs must not hold a request for longer, nor more than the first requests.
     PATIENCE = 2.0
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         """Read `path` once. Raises OSError where that fails."""
         super().__init__(*read_secrets(path))
-        self._path = path
         self._clock = clock
         self._tried_at = self._read_at = clock()
-        self._reading: asyncio.Task[None] | None = None
+        self._reads = Background("Reading the secret file", lambda: read_secrets(path), self.PATIENCE)
+        self._last_read = self._accepted
+        self._trouble = ""
 
     async def accepted(self) -> tuple[bytes, ...]:
         """What was read last; starts a read where that is a while ago, waits for it where it is too long."""
         if self._clock() - self._tried_at > self.REREAD_AFTER:
             self._start_reading()
-        if self._clock() - self._read_at > self.BELIEVED_FOR:
-            return await self.renewed()
-        return self._accepted
+        return self._accepted if self._is_trusted() else await self.renewed()
 
     async def renewed(self) -> tuple[bytes, ...]:
         """What a read brings that is under way or starts now, at most one in `PAUSE` seconds."""
         if self._clock() - self._tried_at > self.PAUSE:
             self._start_reading()
-        if self._reading:
-            await asyncio.wait([self._reading], timeout=self.PATIENCE)
-        return self._accepted if self._clock() - self._read_at <= self.BELIEVED_FOR else ()
+        await self._reads.wait()
+        if not self._is_trusted():
+            raise NoSecret
+        return self._accepted
+
+    def _is_trusted(self) -> bool:
+        return self._clock() - self._read_at <= self.TRUSTED_FOR
 
     def _start_reading(self) -> None:
-        if self._reading is None or self._reading.done():
-            self._tried_at = self._clock()
-            self._reading = asyncio.create_task(self._read())
+        started_at = self._clock()
 
-    async def _read(self) -> None:
+        def take(reading: asyncio.Future[tuple[bytes, ...]]) -> None:
+            self._take(reading, started_at)
+
+        self._tried_at = started_at
+        self._reads.start(take)
+
+    def _take(self, reading: asyncio.Future[tuple[bytes, ...]], started_at: float) -> None:
         try:
-            found = await asyncio.to_thread(read_secrets, self._path)
+            found = reading.result()
         except OSError as error:
-            found = ()
-            log.error("The secret file can't be read, nothing is accepted: %s", error.strerror)
-        if found != self._accepted:
-            log.warning("The secret file has changed: %d secrets are accepted now", len(found))
-        self._accepted = found
-        self._read_at = self._clock()
+            self._report(f"can't be read ({error.strerror})")
+            return
+        secrets = tuple(secret for secret in found if not is_void(secret))
+        if not secrets:
+            self._report("holds no secret")
+            return
+        if found != self._last_read:
+            self._report_change(len(secrets), len(found))
+        elif self._trouble:
+            log.warning("The secret file is as it was before")
+        self._accepted, self._last_read, self._trouble = secrets, found, ""
+        # What a read brings that took long may be as old as its beginning.
+        self._read_at = started_at
+
+    def _report(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            log.error(
+                "The secret file %s: the last good secrets are trusted for %g s after they were read",
+                trouble,
+                self.TRUSTED_FOR,
+            )
+        self._trouble = trouble
+
+    def _report_change(self, accepted: int, found: int) -> None:
+        log.warning("The secret file has changed: %d secrets are accepted now", accepted)
+        if found > accepted:
+            log.error("%d lines of the secret file are not accepted: %s", found - accepted, VOID)
+
+
+def is_void(secret: bytes) -> bool:
+    """Whether a secret, as it is or decoded, is a key of nothing but zero bytes: `whsec_AAAA`, `whsec_`.
+
+    HMAC fills a key up with zero bytes (RFC 2104, 2), so such a key is the same as none.
+    """
+    text = secret.removeprefix(KEY_PREFIX)
+    try:
+        key = b64decode(text, validate=True)
+    except binascii.Error:
+        key = text
+    return not key.strip(b"\0")
 
 
 def read_secrets(path: Path) -> tuple[bytes, ...]:

@@ -4,151 +4,31 @@ import logging
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from flowhook.auth import Form
-from flowhook.categories import CATEGORIES, Pattern
+from flowhook import schemes
+from flowhook.categories import CATEGORIES, OPERATIONS, OTHER, Pattern
+from flowhook.destinations import DESTINATIONS
 from flowhook.errors import StartError
 from flowhook.pubsub.messages import MAX_BODY
-from flowhook.secret import SHORT, SecretFile, Secrets
+from flowhook.schemes import Scheme
+from flowhook.secret import SHORT, VOID, SecretFile, Secrets
 
 log = logging.getLogger(__name__)
 
 TOPIC = re.compile(r"[A-Za-z][\w.~+%-]{2,254}", re.ASCII)
+# The framework sets it: https://github.com/GoogleCloudPlatform/functions-framework-python
+TARGET, CONSUME = "FUNCTION_TARGET", "consume"
 DATABASE = re.compile(r"\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9]", re.ASCII)
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What the environment says, validated."""
-
-    secrets: Secrets
-    auth: Form
-    delivery: str
-    events: tuple[Pattern, ...]
-    project: str
-    topic: str
-    rejected_topic: str
-    push_audience: str
-    push_service_account: str
-    emulator: str
-    max_body_bytes: int
-    delivery_timeout: float
-    log_level: str
-    ledger: str
-
-    def wants(self, event_type: str) -> bool:
-        """Whether `EVENTS` selects this type."""
-        return any(pattern.matches(event_type) for pattern in self.events)
-
-    @property
-    def publishes(self) -> bool:
-        """Whether anything goes into Pub/Sub."""
-        return self.delivery == "pubsub" or bool(self.rejected_topic)
-
-
-def load(environment: Mapping[str, str]) -> Settings:
-    """The settings in `environment`. Raises StartError with a line for each mistake.
-
-    An empty variable counts as one that is not set. What a variable that concerns the secret holds is
-    never repeated: it may be the secret itself, in the wrong place.
-    """
-    values: dict[str, Any] = {}
-    mistakes: list[str] = []
-    readers: dict[str, Callable[[], Any]] = {
-        "secrets": lambda: _secrets(environment),
-        **{field: _reader(environment, *rule) for field, rule in VARIABLES.items()},
-    }
-    for field, read in readers.items():
-        try:
-            values[field] = read()
-        except ValueError as mistake:
-            mistakes.append(str(mistake))
-    if not mistakes:
-        settings = Settings(**values)
-        mistakes = list(_contradictions(settings))
-    if mistakes:
-        raise StartError("\n".join(mistakes))
-    return settings
-
-
-def _contradictions(settings: Settings) -> Iterator[str]:
-    if settings.publishes and not settings.project:
-        setting = "DELIVERY=pubsub" if settings.delivery == "pubsub" else "REJECTED_TOPIC"
-        yield f"GOOGLE_CLOUD_PROJECT is not set: {setting} needs to know whose topics to publish to"
-    if settings.publishes and settings.max_body_bytes > MAX_BODY:
-        yield f"MAX_BODY_BYTES={settings.max_body_bytes}: Pub/Sub takes bodies of {MAX_BODY} bytes at most"
-    if bool(settings.push_audience) != bool(settings.push_service_account):
-        missing = "PUSH_SERVICE_ACCOUNT" if settings.push_audience else "PUSH_AUDIENCE"
-        yield f"{missing} is not set: a token is checked for both, its audience and its service account"
-
-
-def warn(settings: Settings) -> None:
-    """Log what is allowed, yet unwise."""
-    if settings.secrets.short:
-        log.warning(
-            "The webhook secret has fewer than %d characters and can be guessed: "
-            "set a longer one here and in Flows",
-            SHORT,
-        )
-
-
-def _reader(
-    environment: Mapping[str, str], name: str, default: str, parse: Callable[[str], Any]
-) -> Callable[[], Any]:
-    def read() -> Any:
-        value = environment.get(name, "").strip() or default
-        try:
-            return parse(value)
-        except ValueError as mistake:
-            shown = "" if name.startswith("WEBHOOK_") else f"={value!r}"
-            raise ValueError(f"{name}{shown}: {mistake}") from None
-
-    return read
-
-
-def _secrets(environment: Mapping[str, str]) -> Secrets:
-    # `consume` is private and should not be able to read the secret; nothing is authentic without one.
-    if environment.get("FUNCTION_TARGET") == "consume":
-        return Secrets()
-    secret = environment.get("WEBHOOK_SECRET", "").strip()
-    path = environment.get("WEBHOOK_SECRET_FILE", "").strip()
-    if secret and path:
-        raise ValueError("WEBHOOK_SECRET and WEBHOOK_SECRET_FILE are both set: unset one of them")
-    if path:
-        return _secret_file(Path(path))
-    if not secret:
-        raise ValueError(
-            "WEBHOOK_SECRET is not set: set it to the secret of the webhook settings in Flows, "
-            "or WEBHOOK_SECRET_FILE to a file that holds it"
-        )
-    return Secrets(secret.encode("utf-8", "surrogateescape"))
-
-
-def _secret_file(path: Path) -> Secrets:
-    try:
-        secrets = SecretFile(path)
-    except OSError as error:
-        raise ValueError(f"WEBHOOK_SECRET_FILE={str(path)!r} can't be read: {error.strerror}") from None
-    if secrets.empty:
-        raise ValueError(f"WEBHOOK_SECRET_FILE={str(path)!r} holds no secret: write one a line")
-    return secrets
-
-
 def _delivery(value: str) -> str:
-    if value not in ("inline", "pubsub"):
-        raise ValueError("it must be inline or pubsub")
-    return value
-
-
-def _ledger(value: str) -> str:
-    """https://cloud.google.com/firestore/docs/manage-databases#database_id."""
-    name, colon, database = value.partition(":")
-    if value != "memory" and (name != "firestore" or (colon and not DATABASE.fullmatch(database))):
-        raise ValueError("it must be memory, firestore, or firestore:DATABASE")
+    if value not in DESTINATIONS:
+        raise ValueError(f"it must be {' or '.join(DESTINATIONS)}")
     return value
 
 
@@ -195,27 +75,242 @@ def _log_level(value: str) -> str:
     return value.upper()
 
 
-# Field of `Settings`: variable, default, what reads it.
-VARIABLES: Mapping[str, tuple[str, str, Callable[[str], Any]]] = {
-    "auth": ("WEBHOOK_AUTH", "auto", Form.parse),
-    "delivery": ("DELIVERY", "inline", _delivery),
-    "events": ("EVENTS", "*", _patterns),
-    "project": ("GOOGLE_CLOUD_PROJECT", "", str),
-    "topic": ("PUBSUB_TOPIC", "flows-events", _topic),
-    "rejected_topic": ("REJECTED_TOPIC", "", _plain_topic),
-    "push_audience": ("PUSH_AUDIENCE", "", str),
-    "push_service_account": ("PUSH_SERVICE_ACCOUNT", "", str),
-    "emulator": ("PUBSUB_EMULATOR_HOST", "", str),
-    "max_body_bytes": ("MAX_BODY_BYTES", str(8 * 1024 * 1024), _bytes),
-    "delivery_timeout": ("DELIVERY_TIMEOUT", "8", _seconds),
-    "log_level": ("LOG_LEVEL", "INFO", _log_level),
-    "ledger": ("LEDGER", "memory", _ledger),
+def _ledger(value: str) -> str:
+    """https://cloud.google.com/firestore/docs/manage-databases#database_id."""
+    name, colon, database = value.partition(":")
+    if value != "memory" and (name != "firestore" or (colon and not DATABASE.fullmatch(database))):
+        raise ValueError("it must be memory, firestore, or firestore:DATABASE")
+    return value
+
+
+class Setting(NamedTuple):
+    """One environment variable: its default, what reads it, and its sentence in the documents.
+
+    `read` raises ValueError, saying what it must be.
+    """
+
+    variable: str
+    default: str
+    read: Callable[[str], Any]
+    meaning: str
+
+
+SECRET = Setting(
+    "WEBHOOK_SECRET",
+    "",
+    str,
+    "the secret of the webhook settings in Flows; without one the start fails. At least 16 characters, "
+    "please",
+)
+SECRET_FILE = Setting(
+    "WEBHOOK_SECRET_FILE",
+    "",
+    Path,
+    "instead: a file with one accepted secret a line, so that two are live during a rotation. It is read "
+    "again while the function runs: a new secret counts within seconds, a removed one for a minute at most, "
+    "as do the last good ones while the file can't be read or is empty; then the answer is 503",
+)
+
+
+def _setting(variable: str, default: str, read: Callable[[str], Any], meaning: str) -> Any:
+    return field(metadata={"setting": Setting(variable, default, read, meaning)})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says, validated. Each setting is declared here, once."""
+
+    secrets: Secrets
+    # The entry point that this process serves, as the functions framework tells it; empty elsewhere.
+    target: str
+    auth: Scheme | None = _setting(
+        "WEBHOOK_AUTH", "auto", schemes.parse, "how the secret arrives, see authentication"
+    )
+    delivery: str = _setting(
+        "DELIVERY",
+        "inline",
+        _delivery,
+        "`inline`: handlers run before the answer is sent; `pubsub`: the event is published, handlers run "
+        "behind it",
+    )
+    events: tuple[Pattern, ...] = _setting(
+        "EVENTS",
+        "*",
+        _patterns,
+        "comma-separated patterns; an event that none selects is answered 200 and dropped",
+    )
+    project: str = _setting(
+        "GOOGLE_CLOUD_PROJECT",
+        "",
+        str,
+        "the project of the topics; with it the log names traces in full",
+    )
+    topic: str = _setting(
+        "PUBSUB_TOPIC",
+        "flows-events",
+        _topic,
+        "the id of the topic; with `{category}` in it, each category has one of its own",
+    )
+    rejected_topic: str = _setting(
+        "REJECTED_TOPIC",
+        "",
+        _plain_topic,
+        "the id of the topic that keeps authentic bodies that are no event, and what handlers reject",
+    )
+    push_audience: str = _setting(
+        "PUSH_AUDIENCE",
+        "",
+        str,
+        "`consume` checks the token of each push for this audience; only for where IAM can't do it",
+    )
+    push_service_account: str = _setting("PUSH_SERVICE_ACCOUNT", "", str, "and for this service account")
+    emulator: str = _setting(
+        "PUBSUB_EMULATOR_HOST", "", str, "`HOST:PORT` of the emulator, instead of Pub/Sub itself"
+    )
+    max_body_bytes: int = _setting(
+        "MAX_BODY_BYTES", str(8 * 1024 * 1024), _bytes, "larger bodies are refused"
+    )
+    delivery_timeout: float = _setting(
+        "DELIVERY_TIMEOUT",
+        "8",
+        _seconds,
+        "seconds that Pub/Sub has to acknowledge an event, repetitions included, or its handlers to end, all "
+        "of them together",
+    )
+    ledger: str = _setting(
+        "LEDGER",
+        "memory",
+        _ledger,
+        "where handlers with `once=True` store what they have handled: `memory` (of one instance), "
+        "`firestore` or `firestore:DATABASE` (for all)",
+    )
+    log_level: str = _setting(
+        "LOG_LEVEL", "INFO", _log_level, "`DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`"
+    )
+
+    @cached_property
+    def selected(self) -> frozenset[str]:
+        """The event types that `EVENTS` selects."""
+        every = (f"{category}.{operation}" for category in (*CATEGORIES, OTHER) for operation in OPERATIONS)
+        return frozenset(name for name in every if any(pattern.matches(name) for pattern in self.events))
+
+    def wants(self, event_type: str) -> bool:
+        """Whether `EVENTS` selects this type."""
+        return event_type in self.selected
+
+    @property
+    def runs_handlers(self) -> bool:
+        """Whether handlers run in this process."""
+        return self.target == CONSUME or DESTINATIONS[self.delivery].runs_handlers
+
+    @property
+    def publishes(self) -> bool:
+        """Whether anything goes into Pub/Sub."""
+        return DESTINATIONS[self.delivery].publishes or bool(self.rejected_topic)
+
+
+def load(environment: Mapping[str, str]) -> Settings:
+    """The settings in `environment`. Raises StartError with a line for each mistake.
+
+    An empty variable counts as one that is not set. What a variable that concerns the secret holds is
+    never repeated: it may be the secret itself, in the wrong place.
+    """
+    values: dict[str, Any] = {}
+    mistakes: list[str] = []
+    readers: dict[str, Callable[[], Any]] = {
+        "secrets": lambda: _secrets(environment),
+        "target": lambda: environment.get(TARGET, ""),
+        **{name: _reader(environment, setting) for name, setting in DECLARED.items()},
+    }
+    for name, read in readers.items():
+        try:
+            values[name] = read()
+        except ValueError as mistake:
+            mistakes.append(str(mistake))
+    if not mistakes:
+        settings = Settings(**values)
+        mistakes = list(_contradictions(settings))
+    if mistakes:
+        raise StartError("\n".join(mistakes))
+    return settings
+
+
+def _contradictions(settings: Settings) -> Iterator[str]:
+    if settings.publishes and not settings.project:
+        publishes = DESTINATIONS[settings.delivery].publishes
+        setting = f"DELIVERY={settings.delivery}" if publishes else "REJECTED_TOPIC"
+        yield f"GOOGLE_CLOUD_PROJECT is not set: {setting} needs to know whose topics to publish to"
+    if settings.publishes and settings.max_body_bytes > MAX_BODY:
+        yield f"MAX_BODY_BYTES={settings.max_body_bytes}: Pub/Sub takes bodies of {MAX_BODY} bytes at most"
+    if bool(settings.push_audience) != bool(settings.push_service_account):
+        missing = "PUSH_SERVICE_ACCOUNT" if settings.push_audience else "PUSH_AUDIENCE"
+        yield f"{missing} is not set: a token is checked for both, its audience and its service account"
+
+
+def warn(settings: Settings) -> None:
+    """Log what is allowed, yet unwise."""
+    if settings.secrets.short:
+        log.warning(
+            "The webhook secret has fewer than %d characters and can be guessed: "
+            "set a longer one here and in Flows",
+            SHORT,
+        )
+
+
+def _reader(environment: Mapping[str, str], setting: Setting) -> Callable[[], Any]:
+    def read() -> Any:
+        value = environment.get(setting.variable, "").strip() or setting.default
+        try:
+            return setting.read(value)
+        except ValueError as mistake:
+            shown = "" if setting.variable.startswith("WEBHOOK_") else f"={value!r}"
+            raise ValueError(f"{setting.variable}{shown}: {mistake}") from None
+
+    return read
+
+
+def _secrets(environment: Mapping[str, str]) -> Secrets:
+    # `consume` is private and should not be able to read the secret; nothing is authentic without one.
+    if environment.get(TARGET) == CONSUME:
+        return Secrets()
+    secret = environment.get(SECRET.variable, "").strip()
+    path = environment.get(SECRET_FILE.variable, "").strip()
+    if secret and path:
+        raise ValueError("WEBHOOK_SECRET and WEBHOOK_SECRET_FILE are both set: unset one of them")
+    if path:
+        return _secret_file(Path(path))
+    if not secret:
+        raise ValueError(
+            "WEBHOOK_SECRET is not set: set it to the secret of the webhook settings in Flows, "
+            "or WEBHOOK_SECRET_FILE to a file that holds it"
+        )
+    secrets = Secrets(secret.encode("utf-8", "surrogateescape"))
+    if secrets.void:
+        raise ValueError(f"WEBHOOK_SECRET can't be used: {VOID}. Set another one here and in Flows")
+    return secrets
+
+
+def _secret_file(path: Path) -> Secrets:
+    try:
+        secrets = SecretFile(path)
+    except OSError as error:
+        raise ValueError(f"WEBHOOK_SECRET_FILE={str(path)!r} can't be read: {error.strerror}") from None
+    if secrets.empty:
+        raise ValueError(f"WEBHOOK_SECRET_FILE={str(path)!r} holds no secret: write one a line")
+    if secrets.void:
+        raise ValueError(f"WEBHOOK_SECRET_FILE={str(path)!r} has a line that can't be used: {VOID}")
+    return secrets
+
+
+DECLARED: Mapping[str, Setting] = {
+    declared.name: declared.metadata["setting"] for declared in fields(Settings) if declared.metadata
 }
+# All of them, in the order of the documents.
+SETTINGS = (SECRET, SECRET_FILE, *DECLARED.values())
 # No handler can have a variable of these names: flowhook's settings, and those of a deployment.
 NAMES = frozenset(
     {
-        *(name for name, _, _ in VARIABLES.values()),
-        *("WEBHOOK_SECRET", "WEBHOOK_SECRET_FILE"),
+        *(setting.variable for setting in SETTINGS),
         *("PROJECT", "REGION", "NAME", "MIN_INSTANCES", "MAX_INSTANCES", "NOTIFICATION_CHANNEL"),
     }
 )

@@ -13,7 +13,9 @@ CLOUD_TRACE = re.compile(rb"([0-9a-f]{32})(?:/(\d{1,20}))?(?:;o=(\d))?")
 
 def parent(headers: Mapping[bytes, bytes]) -> str | None:
     """The header `traceparent` (W3C Trace Context) where it is one; a malformed one counts as none."""
-    value = headers.get(b"traceparent", b"")
+    value = headers.get(b"traceparent")
+    if value is None:
+        return None
     return value.decode() if value.isascii() and TRACEPARENT.fullmatch(value) else None
 
 

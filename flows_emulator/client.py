@@ -5,6 +5,7 @@ from base64 import b64encode
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx2
 
@@ -92,16 +93,26 @@ class Emulator:
         return self._ask("GET", f"/api/events/{event_type}")
 
     def send(
-        self, event_type: str | None = None, *, body: bytes | None = None, manner: str = "", wait: bool = True
+        self,
+        event_type: str | None = None,
+        *,
+        body: bytes | None = None,
+        manner: str = "",
+        wait: bool = True,
+        **overlay: Mapping[str, Any],
     ) -> list[Delivery]:
-        """Let an event happen, or send a body as it is; what became of it, once that is certain."""
+        """Let an event happen, or send a body as it is; what became of it, once that is certain.
+
+        The event may be told more exactly by `properties`, by `became` (property: old and new value) and by
+        `fields` of its own, as `flowhook.samples.overlay` says.
+        """
         text = None if body is None else b64encode(body).decode()
-        wish = {"type": event_type, "body": text, "base64": body is not None, "manner": manner}
+        wish = {"type": event_type, "body": text, "base64": body is not None, "manner": manner, **overlay}
         return self._told(self._ask("POST", "/api/deliveries", wish), wait=wait)
 
-    def send_all(self, *, wait: bool = True) -> list[Delivery]:
-        """One event of every type that is ticked."""
-        return self._told(self._ask("POST", "/api/deliveries/all", {}), wait=wait)
+    def send_all(self, *, manner: str = "", wait: bool = True) -> list[Delivery]:
+        """One event of every type that is ticked; with the manner `stale`, of every update."""
+        return self._told(self._ask("POST", "/api/deliveries/all", {"manner": manner}), wait=wait)
 
     def again(self, delivery: int, *, wait: bool = True) -> list[Delivery]:
         """The body of a delivery once more."""
@@ -118,10 +129,10 @@ class Emulator:
         """Stop that."""
         self._ask("DELETE", f"/api/streams/{name}", {})
 
-    def deliveries(self, limit: int = 200, state: str = "") -> list[dict[str, Any]]:
-        """The newest deliveries."""
-        query = f"/api/deliveries?limit={limit}&state={state}"
-        found: list[dict[str, Any]] = self._ask("GET", query)["deliveries"]
+    def deliveries(self, limit: int = 200, state: str = "", **selection: str) -> list[dict[str, Any]]:
+        """The newest deliveries; `type`, `entity` and `status` select as in `GET /api/deliveries`."""
+        query = urlencode({"limit": limit, "state": state, **selection})
+        found: list[dict[str, Any]] = self._ask("GET", f"/api/deliveries?{query}")["deliveries"]
         return found
 
     def clear(self) -> None:

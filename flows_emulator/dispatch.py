@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from random import Random
 
-from flows_emulator.manners import MANNERS
+from flows_emulator.faults import FAULTS
 from flows_emulator.retry import Backoff
 from flows_emulator.sender import Sender
 from flows_emulator.store import Attempt, Due, Store
@@ -94,4 +94,4 @@ class Dispatcher:
             return "delivered", now
         asked, luck = attempt.header("retry-after"), self._luck.random()
         wait = self._backoff.wait(due.attempt, attempt.status, asked, luck)
-        return ("failed", now) if MANNERS[due.manner].once or wait is None else ("pending", now + wait)
+        return ("failed", now) if FAULTS[due.manner].once or wait is None else ("pending", now + wait)

@@ -13,11 +13,12 @@ from typing import Any
 
 from flowhook import samples
 from flowhook.categories import classify
+from flowhook.samples.overlay import Overlay
 from flows_emulator import organization
 from flows_emulator.dispatch import Dispatcher
+from flows_emulator.faults import FAULTS
 from flows_emulator.feed import Feed
 from flows_emulator.integration import Integration, Settings
-from flows_emulator.manners import MANNERS
 from flows_emulator.retry import Backoff
 from flows_emulator.sender import Sender
 from flows_emulator.store import New, Store
@@ -27,16 +28,21 @@ log = logging.getLogger(__name__)
 # How far a stream may be ahead of its deliveries; beyond that it waits.
 MAX_WAITING = 2_000
 PRUNE_EVERY = 500
+AS_IT_IS = Overlay()
 # Of a path or type that somebody made up, a list shows no more.
 MAX_SHOWN = 512
 
 
 class Unknown(Exception):  # noqa: N818 - it says what is not there
-    """There is no such thing here."""
+    """What was named is not here; says what."""
 
 
 class NotSent(Exception):  # noqa: N818 - it says what did not happen
     """Nothing was sent; says why and what to do."""
+
+
+class SecretNeeded(Exception):  # noqa: N818 - it says what is missing
+    """The stored secret is not used for these settings; says why."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,12 @@ class Flows:
         return self._keep(Integration.new(settings))
 
     def change(self, integration: Integration, settings: Settings) -> Integration:
-        """Save an integration again."""
+        """Save an integration again. Raises SecretNeeded where that would give its stored secret away."""
+        if integration.needs_secret(settings):
+            raise SecretNeeded(
+                "enter it again: the stored one goes to the same scheme, host and port alone, "
+                "and no more openly than before"
+            )
         return self._keep(integration.changed(settings))
 
     def remove(self, integration: Integration) -> Integration:
@@ -99,12 +110,15 @@ class Flows:
         """An event that could happen now. Raises KeyError for a type that the platform doesn't send."""
         return organization.propose(self._entities, event_type, self._random, self._now())
 
-    def happen(self, event_type: str, manner: str = "") -> list[int]:
-        """Let an event of this type happen, and deliver it. Raises KeyError; NotSent if nobody wants it."""
+    def happen(self, event_type: str, manner: str = "", overlay: Overlay = AS_IT_IS) -> list[int]:
+        """Let an event of this type happen, and deliver it.
+
+        Raises KeyError for no type, ValueError for an overlay that doesn't fit, NotSent if nobody wants it.
+        """
         self._require_receivers(event_type)
         if manner == "stale":
             return self._happen_backwards(event_type)
-        return self.send(_encode(self.propose(event_type)), manner)
+        return self.send(_encode(overlay.apply(self.propose(event_type))), manner)
 
     def send(self, body: bytes, manner: str = "") -> list[int]:
         """Deliver a body as it is, event or not; if it is one, it has happened. Raises NotSent."""
@@ -112,7 +126,7 @@ class Flows:
             raise NotSent(
                 "an old state after a new one takes two events of the emulator's own: send it without a body"
             )
-        manner = MANNERS[manner].name
+        manner = FAULTS[manner].name
         event = _decode(body)
         event_type, entity = describe(event)
         copies = 2 if manner == "redelivery" else 1
@@ -130,18 +144,22 @@ class Flows:
         ]
         return self._deliver(new, organization.fold(self._entities, event))
 
-    def happen_all(self) -> list[int]:
-        """One event of every type that an integration sends. Raises NotSent where none is ticked."""
-        ticked = self._ticked()
+    def happen_all(self, manner: str = "") -> list[int]:
+        """One event of every type that an integration sends, and that `manner` can be done to.
+
+        Raises NotSent where none is ticked.
+        """
+        ticked = [name for name in self._ticked() if manner != "stale" or name.endswith(".updated")]
         if not ticked:
-            raise NotSent("no event is ticked in an active integration: tick one and save")
-        return [identifier for event_type in ticked for identifier in self.happen(event_type)]
+            kind = "update" if manner == "stale" else "event"
+            raise NotSent(f"no {kind} is ticked in an active integration: tick one and save")
+        return [identifier for event_type in ticked for identifier in self.happen(event_type, manner)]
 
     def again(self, delivery: int) -> list[int]:
         """Deliver the body of a delivery once more, or now if it waits to be tried again. Raises Unknown."""
         told, body = self.store.summary(delivery), self.store.body(delivery)
         if told is None or body is None:
-            raise Unknown
+            raise Unknown(f"There is no delivery {delivery}: it was never made, or is forgotten")
         if told["state"] == "pending":
             self.store.hasten(delivery, time.time())
             self._dispatcher.wake()
@@ -150,6 +168,11 @@ class Flows:
         if integration is None or integration.soft_removed:
             raise NotSent("its integration has been removed: save it again first")
         return self._deliver([New(integration.id, told["type"], told["entity"], body)], self._entities)
+
+    def clear(self) -> None:
+        """Forget the deliveries that are finished."""
+        self.store.clear()
+        self.feed.tell("cleared", self.store.latest)
 
     # What happens by itself
 

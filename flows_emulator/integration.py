@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr
 from pydantic.alias_generators import to_camel
 
-from flowhook import samples
-from flowhook.auth import Form
+from flowhook import samples, schemes
 from flowhook.categories import CATEGORIES, OPERATIONS
+from flowhook.schemes import HmacSha1, Query, Scheme
 
 PROVIDER: Literal["Flows API webhook"] = "Flows API webhook"
 SEGMENTS = ("integrationProviders", "flowsApiWebhook")
@@ -34,12 +34,12 @@ def _url(value: str) -> str:
 
 
 def _auth(value: str) -> str:
-    form = Form.parse(value)
-    if form.kind == "auto":
+    scheme = schemes.parse(value)
+    if scheme is None:
         raise ValueError("auto is a way to check, not to sign; name one, e.g. bearer")
-    if form.name in RESERVED and form.kind != "query":
-        raise ValueError(f"{form.name} is a header that HTTP needs itself")
-    return str(form)
+    if scheme.name in RESERVED and scheme.named == "header":
+        raise ValueError(f"{scheme.name} is a header that HTTP needs itself")
+    return str(scheme)
 
 
 def _secret(value: SecretStr | None) -> SecretStr | None:
@@ -82,6 +82,13 @@ class Settings(Model):
     status: Literal["active", "paused"] = "active"
     events: Annotated[tuple[str, ...], AfterValidator(_events)] = ()
 
+    @property
+    def scheme(self) -> Scheme:
+        """How the secret travels."""
+        scheme = schemes.parse(self.auth)
+        assert scheme is not None  # noqa: S101 - `_auth` has seen to it
+        return scheme
+
 
 class Integration(Model):
     """What is kept of it."""
@@ -105,6 +112,16 @@ class Integration(Model):
         update = {"settings": settings, "soft_removed": False, "update_time": datetime.now(UTC)}
         return self.model_copy(update=update)
 
+    def needs_secret(self, settings: Settings) -> bool:
+        """Whether these settings lack a secret, and the old one would go elsewhere or be guarded less.
+
+        Nobody can read it here, so nobody must be able to have it sent to where they can.
+        """
+        if settings.secret is not None or not self.secret:
+            return False
+        moved = _origin(settings.url) != _origin(self.settings.url)
+        return moved or _guarding(settings.scheme) < _guarding(self.settings.scheme)
+
     def named(self, identifier: str) -> "Integration":
         """The same by another id."""
         return self.model_copy(update={"id": identifier})
@@ -112,11 +129,6 @@ class Integration(Model):
     def removed(self) -> "Integration":
         """Softly: it is there and sends nothing."""
         return self.model_copy(update={"soft_removed": True, "update_time": datetime.now(UTC)})
-
-    @property
-    def form(self) -> Form:
-        """How the secret travels."""
-        return Form.parse(self.settings.auth)
 
     @property
     def secret(self) -> bytes:
@@ -159,6 +171,22 @@ class Integration(Model):
 
     def _operations(self, category: str) -> list[str]:
         return [operation for operation in OPERATIONS if f"{category}.{operation}" in self.settings.events]
+
+
+def _origin(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port (RFC 6454)."""
+    parts = urlsplit(url)
+    default = 443 if parts.scheme == "https" else 80
+    return parts.scheme, parts.hostname or "", parts.port or default
+
+
+def _guarding(scheme: Scheme) -> int:
+    """How well a scheme guards the secret: a signature does not hold it, a URL is logged."""
+    if isinstance(scheme, Query):
+        return 0
+    if not scheme.needs_body:
+        return 1
+    return 2 if isinstance(scheme, HmacSha1) else 3
 
 
 def timestamp(moment: datetime) -> str:

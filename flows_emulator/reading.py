@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowhook import samples
-from flowhook.categories import CATEGORIES, COLLECTIONS, OPERATIONS, Pattern
+from flowhook.categories import CATEGORIES, OPERATIONS, TABLE, Pattern
 
 MAX_DEPTH = 40
+# What every event has, and no integration.
+EVENT = {"eventTimestamp", "operationType", "entityPath"}
 _SPELLINGS = {
     **{category: category for category in CATEGORIES},
     **{category.removesuffix("s"): category for category in CATEGORIES if category != "entities"},
     "entity": "entities",
-    **{name.lower(): category for name, below, category in COLLECTIONS if below is None},
+    **{row.collection.lower(): row.name for row in TABLE if row.parent is None},
     "pipelinespacketscomments": "packet_comments",
     "comments": "packet_comments",
 }
@@ -28,7 +30,7 @@ _KNOWN = {re.sub(r"[^a-z]", "", spelling): category for spelling, category in _S
 
 
 class NotARawResponse(ValueError):  # noqa: N818 - it says what the text is
-    """The text is no JSON object; says where it ends to be one."""
+    """The text is no JSON object, or that of something else; says where it ends to be one, or of what."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ def read(text: str) -> Raw:
         raise NotARawResponse("not JSON that anybody would show: it is nested too deeply") from None
     if not isinstance(document, dict):
         raise NotARawResponse("JSON, but not an object")
+    if document.keys() >= EVENT:
+        raise NotARawResponse("an event, not the settings of an integration")
     return Raw(
         soft_removed=_first(document, "softRemoved", bool),
         status=_first(document, "status", str),

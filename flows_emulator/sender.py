@@ -1,4 +1,4 @@
-"""One attempt at a delivery over HTTP, in whatever manner; it never raises, it tells what came of it."""
+"""One attempt at a delivery over HTTP, with the fault asked for; it never raises, it returns what came."""
 
 import asyncio
 import time
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import httpx2
 
-from flowhook.auth import Proof, sign
+from flowhook.schemes import Proof
 from flows_emulator.integration import MASK, Integration
 from flows_emulator.store import Attempt
 
@@ -53,7 +53,7 @@ class Sender:
         await self._client.aclose()
 
     async def attempt(self, integration: Integration, body: bytes, manner: str) -> Attempt:
-        """Send `body` to the integration's address, signed in its form."""
+        """Send `body` to the integration's address, signed by its scheme."""
         proof, request = _request(integration, body, manner)
         at, started = time.time(), time.perf_counter()
         attempt = Attempt(
@@ -88,7 +88,7 @@ class Sender:
 def _request(integration: Integration, body: bytes, manner: str) -> tuple[Proof, Request]:
     body = body[: len(body) // 2] if manner == "truncated" else body
     secret = b"wrong-" + integration.secret if manner == "wrong-secret" else integration.secret
-    proof = sign(integration.form, secret, body) if secret else Proof()
+    proof = integration.settings.scheme.sign(secret, body) if secret else Proof()
     url = integration.settings.url
     if proof.query:
         url += ("&" if "?" in url else "?") + proof.query.decode()
@@ -117,7 +117,7 @@ def _shown(
     headers: list[tuple[bytes, bytes]], integration: Integration, proof: Proof
 ) -> list[tuple[str, str]]:
     """The headers for a person: where a header holds the secret itself, no matter how written, a mask."""
-    holds = integration.form.kind in ("bearer", "basic", "header")
+    holds = not integration.settings.scheme.needs_body
     return [
         (name.decode("latin-1"), MASK if holds and name in proof.headers else value.decode("latin-1"))
         for name, value in headers
@@ -125,7 +125,11 @@ def _shown(
 
 
 def _masked(url: str, integration: Integration, proof: Proof) -> str:
-    return url.replace(proof.query.decode(), f"{integration.form.name}={MASK}") if proof.query else url
+    return (
+        url.replace(proof.query.decode(), f"{integration.settings.scheme.name}={MASK}")
+        if proof.query
+        else url
+    )
 
 
 def _reason(error: Exception) -> str:

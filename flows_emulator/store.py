@@ -52,6 +52,11 @@ SUMMARY = (
     "id, integration, created, type, entity, manner, follows, state, due, attempts, status, milliseconds, "
     "error, length(body) AS size"
 )
+SELECTED = (
+    "(:state = '' OR state = :state) AND (:type = '' OR type GLOB :type) "
+    "AND (:entity = '' OR instr(lower(entity), lower(:entity))) "
+    "AND (:low < 0 OR (attempts > 0 AND status BETWEEN :low AND :high))"
+)
 READY = (
     "state = 'pending' AND (follows IS NULL OR NOT EXISTS "
     "(SELECT 1 FROM deliveries AS first WHERE first.id = deliveries.follows AND first.state = 'pending'))"
@@ -72,6 +77,25 @@ class New:
     body: bytes
     manner: str = ""
     follows: int | None = None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which deliveries are meant; what is empty selects all.
+
+    `type` is a pattern of event types, `entity` a part of the path in whatever case, `answer` the least and
+    the highest status of the last answer, 0 for none at all.
+    """
+
+    state: str = ""
+    type: str = ""
+    entity: str = ""
+    answer: tuple[int, int] | None = None
+
+    def parameters(self) -> dict[str, object]:
+        """What stands for the names in SELECTED."""
+        low, high = self.answer or (-1, -1)
+        return {"state": self.state, "type": self.type, "entity": self.entity, "low": low, "high": high}
 
 
 @dataclass(frozen=True)
@@ -104,6 +128,9 @@ class Attempt:
     def header(self, name: str) -> str:
         """A header of the response; empty where it is not there."""
         return next((value for told, value in self.response_headers if told.lower() == name), "")
+
+
+EVERYTHING = Selection()
 
 
 class Store:
@@ -213,14 +240,28 @@ class Store:
         query = "UPDATE deliveries SET due = ? WHERE id = ? AND state = 'pending'"
         self._database.execute(query, (now, delivery))
 
-    def summaries(self, limit: int, before: int | None = None, state: str = "") -> list[dict[str, Any]]:
+    def summaries(
+        self, limit: int, before: int | None = None, selection: Selection = EVERYTHING
+    ) -> list[dict[str, Any]]:
         """Deliveries without what was sent and answered, the newest first."""
         rows = self._database.execute(
-            f"SELECT {SUMMARY} FROM deliveries WHERE (? IS NULL OR id < ?) AND (? = '' OR state = ?) "  # noqa: S608
-            "ORDER BY id DESC LIMIT ?",
-            (before, before, state, state, limit),
+            f"SELECT {SUMMARY} FROM deliveries WHERE (:before IS NULL OR id < :before) AND {SELECTED} "  # noqa: S608
+            "ORDER BY id DESC LIMIT :limit",
+            {**selection.parameters(), "before": before, "limit": limit},
         )
         return [dict(row) for row in rows]
+
+    def total(self, selection: Selection) -> int:
+        """How many deliveries are selected."""
+        query = f"SELECT count(*) AS count FROM deliveries WHERE {SELECTED}"  # noqa: S608
+        count: int = self._database.execute(query, selection.parameters()).fetchone()["count"]
+        return count
+
+    def latest(self) -> int:
+        """The highest id that a delivery ever had; 0 where nothing was ever sent."""
+        query = "SELECT seq FROM sqlite_sequence WHERE name = 'deliveries'"
+        row = self._database.execute(query).fetchone()
+        return row["seq"] if row else 0
 
     def summary(self, delivery: int) -> dict[str, Any] | None:
         """The same of one."""

@@ -1,6 +1,7 @@
 """The emulator over HTTP: a small API of JSON, what changes as server-sent events, and the page."""
 
 import json
+import re
 from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
@@ -16,12 +17,15 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from flowhook import auth, samples
-from flowhook.categories import CATEGORIES, OPERATIONS
-from flows_emulator.flows import Flows, NotSent, Stream, Unknown
+from flowhook import samples
+from flowhook.categories import CATEGORIES, OPERATIONS, TABLE, Pattern
+from flowhook.samples.overlay import Overlay
+from flowhook.schemes import SCHEMES
+from flows_emulator.faults import FAULTS
+from flows_emulator.flows import Flows, NotSent, SecretNeeded, Stream, Unknown
 from flows_emulator.guard import Guard
 from flows_emulator.integration import PROVIDER, Integration, Model, Settings
-from flows_emulator.manners import MANNERS
+from flows_emulator.store import Selection
 
 MAX_BYTES = 32 * 1024 * 1024
 PAGE = 200
@@ -44,11 +48,27 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 
 class Wish(Model):
-    """What to send: an event of `type` that happens now, or `body` as it is, perhaps in base64."""
+    """What to send: an event of `type` that happens now, or `body` as it is, perhaps in base64.
+
+    `properties`, `became` and `fields` are laid over the event, as `flowhook.samples.overlay` says.
+    """
 
     type: str | None = None
     body: str | None = None
     base64: bool = False
+    manner: str = ""
+    properties: dict[str, Any] = {}
+    became: dict[str, tuple[Any, Any]] = {}
+    fields: dict[str, Any] = {}
+
+    def overlay(self) -> Overlay:
+        """What is laid over the event."""
+        return Overlay(self.properties, self.became, self.fields)
+
+
+class AllWish(Model):
+    """How all of them are sent."""
+
     manner: str = ""
 
 
@@ -60,7 +80,7 @@ class StreamWish(Model):
     types: tuple[str, ...] = ()
 
 
-class Refused(Exception):  # noqa: N818 - an answer
+class ApiProblem(Exception):  # noqa: N818 - as RFC 9457 calls it
     """What is answered instead; `errors` has JSON pointers, as the receiver's answers have."""
 
     def __init__(self, status: int, detail: str, errors: Collection[dict[str, str]] = ()) -> None:
@@ -87,9 +107,9 @@ class Api:
             ("POST", "/api/deliveries", self.send),
             ("POST", "/api/deliveries/all", self.send_all),
             ("DELETE", "/api/deliveries", self.clear),
-            ("GET", "/api/deliveries/{delivery:int}", self.delivery),
-            ("GET", "/api/deliveries/{delivery:int}/body", self.body),
-            ("POST", "/api/deliveries/{delivery:int}/again", self.again),
+            ("GET", "/api/deliveries/{delivery}", self.delivery),
+            ("GET", "/api/deliveries/{delivery}/body", self.body),
+            ("POST", "/api/deliveries/{delivery}/again", self.again),
             ("PUT", "/api/streams/{name}", self.stream),
             ("DELETE", "/api/streams/{name}", self.stop_stream),
         )
@@ -109,12 +129,15 @@ class Api:
             {
                 "provider": PROVIDER,
                 "categories": CATEGORIES,
+                "labels": {category.name: category.label for category in TABLE},
                 "operations": OPERATIONS,
-                "auth": [*auth.NAMELESS, *(f"{kind}:NAME" for kind in auth.NAMED)],
-                "manners": [asdict(manner) for manner in MANNERS.values()],
+                "auth": [scheme.spelling() for scheme in SCHEMES.values()],
+                "authSummaries": {scheme.spelling(): scheme.summary for scheme in SCHEMES.values()},
+                "manners": [asdict(fault) for fault in FAULTS.values()],
                 "integrations": [integration.document() for integration in store.integrations()],
                 "deliveries": store.summaries(PAGE),
                 "counts": store.counts(),
+                "latest": store.latest(),
                 "streams": self._streams(),
             }
         )
@@ -128,7 +151,7 @@ class Api:
     async def preview(self, request: Request) -> Response:
         """The Form RAW Response of settings that are not saved; `id` is the integration's, if it has one."""
         told = await _object(request)
-        known = self._flows.store.integration(str(told.pop("id", "")))
+        known = self._find(str(told.pop("id", "")))
         settings = _read(Settings, told)
         shown = known.changed(settings) if known else Integration.new(settings).named("not-saved-yet")
         return _json(shown.raw_response())
@@ -138,9 +161,14 @@ class Api:
         return _json(self._flows.add(_read(Settings, await _object(request))).document(), 201)
 
     async def change(self, request: Request) -> Response:
-        """Save an integration again; without a secret it keeps the one that it has."""
+        """Save an integration again; it keeps its secret, unless that would go elsewhere or more openly."""
         known = self._integration(request)
-        return _json(self._flows.change(known, _read(Settings, await _object(request))).document())
+        settings = _read(Settings, await _object(request))
+        try:
+            return _json(self._flows.change(known, settings).document())
+        except SecretNeeded as reason:
+            detail = str(reason)
+        raise ApiProblem(422, f"secret: {detail}", [{"pointer": "/secret", "detail": detail}])
 
     async def remove(self, request: Request) -> Response:
         """Remove an integration, softly: saved again, it is back."""
@@ -155,51 +183,66 @@ class Api:
         return _json(self._flows.propose(_type(request.path_params["type"])))
 
     async def deliveries(self, request: Request) -> Response:
-        """The newest deliveries: limit (1000 at most), before (an id), state (pending, delivered, failed)."""
+        """The newest deliveries: limit (1000 at most), before (an id); state, type, entity, status select.
+
+        `type` is an event type or a pattern of them, `entity` a part of the path, `status` that of the last
+        answer: 401, a class such as 4xx, or none. `total` counts all that are selected.
+        """
         limit = _number(request, "limit") or PAGE
-        before = _number(request, "before")
-        found = self._flows.store.summaries(min(limit, 1_000), before, request.query_params.get("state", ""))
-        return _json({"deliveries": found, "counts": self._flows.store.counts()})
+        before, selection = _number(request, "before"), _selection(request)
+        store = self._flows.store
+        found = store.summaries(min(limit, 1_000), before, selection)
+        return _json({"deliveries": found, "total": store.total(selection), "counts": store.counts()})
 
     async def send(self, request: Request) -> Response:
-        """Send: type (an event that happens now) or body (as it is, a string), manner. Answers the ids."""
+        """Send: type (an event that happens now) or body (as it is, a string), manner. Answers the ids.
+
+        An event takes properties, became ({"status": ["open", "won"]}) and fields as well.
+        """
         wish = _read(Wish, await _object(request))
-        if wish.manner not in MANNERS:
-            raise Refused(422, f"manner: it must be one of {', '.join(filter(None, MANNERS))}")
+        _require_fault(wish.manner)
         if (wish.type is None) == (wish.body is None):
-            raise Refused(422, "Either type or body must be given.")
+            raise ApiProblem(422, "Either type or body must be given.")
+        if wish.overlay() and (wish.type is None or wish.manner == "stale"):
+            raise ApiProblem(422, "properties, became and fields go with type, not with the manner stale.")
         if wish.body is not None:
             return _sent(self._flows.send(_bytes(wish.body, encoded=wish.base64), wish.manner))
-        return _sent(self._flows.happen(_type(wish.type or ""), wish.manner))
+        try:
+            return _sent(self._flows.happen(_type(wish.type or ""), wish.manner, wish.overlay()))
+        except ValueError as mistake:
+            raise ApiProblem(422, f"{mistake}.") from None
 
-    async def send_all(self, _: Request) -> Response:
-        """Send one event of every type that is ticked. Answers the ids."""
-        return _sent(self._flows.happen_all())
+    async def send_all(self, request: Request) -> Response:
+        """Send one event of every type that is ticked: manner. Answers the ids."""
+        wish = _read(AllWish, await _object(request))
+        _require_fault(wish.manner)
+        return _sent(self._flows.happen_all(wish.manner))
 
     async def clear(self, _: Request) -> Response:
         """Forget the deliveries that are finished."""
-        self._flows.store.clear()
+        self._flows.clear()
         return _json({"counts": self._flows.store.counts()})
 
     async def delivery(self, request: Request) -> Response:
         """A delivery with all its attempts, and its body as text."""
-        identifier = request.path_params["delivery"]
+        identifier = _delivery(request)
         summary, body = self._flows.store.summary(identifier), self._flows.store.body(identifier)
         if summary is None or body is None:
-            raise Unknown
+            raise Unknown(f"There is no delivery {identifier}: it was never made, or is forgotten")
         text = body.decode("utf-8", "replace")
         return _json({**summary, "body": text, "attempted": self._flows.store.attempts(identifier)})
 
     async def body(self, request: Request) -> Response:
         """The body of a delivery, to the byte."""
-        found = self._flows.store.body(request.path_params["delivery"])
+        identifier = _delivery(request)
+        found = self._flows.store.body(identifier)
         if found is None:
-            raise Unknown
+            raise Unknown(f"There is no delivery {identifier}: it was never made, or is forgotten")
         return Response(found, media_type="text/plain; charset=utf-8")
 
     async def again(self, request: Request) -> Response:
         """Send the body of a delivery again. Answers the ids."""
-        return _sent(self._flows.again(request.path_params["delivery"]))
+        return _sent(self._flows.again(_delivery(request)))
 
     async def stream(self, request: Request) -> Response:
         """Let events happen by themselves: count, rate (events a second), types."""
@@ -218,10 +261,14 @@ class Api:
 
     def _integration(self, request: Request) -> Integration:
         identifier = request.path_params["integration"]
-        found = self._flows.store.integration(identifier)
+        found = self._find(identifier)
         if found is None:
-            raise Unknown
+            raise Unknown(f"There is no integration {identifier[:40]!r}")
         return found
+
+    def _find(self, identifier: str) -> Integration | None:
+        # No other is given, and SQLite takes no lone surrogate.
+        return self._flows.store.integration(identifier) if identifier.isascii() else None
 
     async def _events(self) -> AsyncIterator[str]:
         async for changes in self._flows.feed.watch():
@@ -251,7 +298,7 @@ def application(flows: Flows, *, page: bool, names: Collection[str] = ()) -> Sta
     return Starlette(
         routes=routes,
         middleware=[Middleware(Guard, names=names, headers=HEADERS)],
-        exception_handlers=dict.fromkeys((Refused, NotSent, Unknown, HTTPException), _refuse),
+        exception_handlers=dict.fromkeys((ApiProblem, NotSent, Unknown, HTTPException), _refuse),
         lifespan=living,
     )
 
@@ -259,30 +306,30 @@ def application(flows: Flows, *, page: bool, names: Collection[str] = ()) -> Sta
 async def _refuse(_: Request, error: Exception) -> Response:
     errors: list[dict[str, str]] = []
     match error:
-        case Refused():
+        case ApiProblem():
             status, detail, errors = error.status, error.detail, error.errors
         case NotSent():
             status, detail = 409, f"Nothing was sent: {error}."
         case HTTPException():
             status, detail = error.status_code, f"{error.detail}."
         case _:
-            status, detail = 404, "There is no such thing here."
+            status, detail = 404, f"{error}."
     return _json({"status": status, "detail": detail, "errors": errors}, status)
 
 
 async def _object(request: Request) -> dict[str, Any]:
-    """The body, an object. Raises Refused."""
+    """The body, an object. Raises ApiProblem."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_BYTES:
-            raise Refused(413, f"The body may have {MAX_BYTES} bytes at most.")
+            raise ApiProblem(413, f"The body may have {MAX_BYTES} bytes at most.")
     try:
         document = json.loads(body or b"{}")
     except (ValueError, RecursionError):
-        raise Refused(400, "The body is not JSON.") from None
+        raise ApiProblem(400, "The body is not JSON.") from None
     if not isinstance(document, dict):
-        raise Refused(422, "The body must be an object.")
+        raise ApiProblem(422, "The body must be an object.")
     return document
 
 
@@ -295,7 +342,7 @@ def _read(model: type[M], document: dict[str, Any]) -> M:
             for found in error.errors(include_url=False, include_context=False, include_input=False)
         ]
     first = errors[0]
-    raise Refused(422, f"{first['pointer'].lstrip('/')}: {first['detail']}", errors)
+    raise ApiProblem(422, f"{first['pointer'].lstrip('/')}: {first['detail']}", errors)
 
 
 def _words(message: str) -> str:
@@ -306,20 +353,59 @@ def _bytes(text: str, *, encoded: bool) -> bytes:
     try:
         return b64decode(text, validate=True) if encoded else text.encode("utf-8", "surrogatepass")
     except ValueError:
-        raise Refused(422, "body: it must be base64, as base64 says.") from None
+        raise ApiProblem(422, "body: it must be base64, as base64 says.") from None
 
 
 def _type(name: str) -> str:
     if name not in samples.TYPES:
-        raise Refused(422, f"{name[:60]!r} is no event type, such as packets.updated.")
+        raise ApiProblem(422, f"{name[:60]!r} is no event type, such as packets.updated.")
     return name
+
+
+def _require_fault(manner: str) -> None:
+    if manner not in FAULTS:
+        raise ApiProblem(422, f"manner: it must be one of {', '.join(filter(None, FAULTS))}")
+
+
+def _selection(request: Request) -> Selection:
+    """Which deliveries the query names. Raises ApiProblem."""
+    asked = request.query_params
+    try:
+        pattern = str(Pattern.parse(asked["type"])) if asked.get("type") else ""
+    except ValueError as mistake:
+        raise ApiProblem(422, f"type: {mistake}.") from None
+    return Selection(asked.get("state", ""), pattern, asked.get("entity", ""), _statuses(asked.get("status")))
+
+
+def _statuses(text: str | None) -> tuple[int, int] | None:
+    """The least and the highest status that `401`, `4xx` or `none` means."""
+    if not text:
+        return None
+    if text == "none":
+        return 0, 0
+    if not re.fullmatch(r"[1-5](xx|[0-9]{2})", text):
+        raise ApiProblem(422, "status: it must be a status such as 401, a class such as 4xx, or none.")
+    return int(text.replace("xx", "00")), int(text.replace("xx", "99"))
 
 
 def _number(request: Request, name: str) -> int | None:
     text = request.query_params.get(name, "")
-    if text and not (text.isascii() and text.isdigit() and len(text) < 18):
-        raise Refused(422, f"{name} must be a number.")
+    if text and not _is_number(text):
+        raise ApiProblem(422, f"{name} must be a number.")
     return int(text) if text else None
+
+
+def _delivery(request: Request) -> int:
+    """The id in the path. Raises Unknown for what can't be one."""
+    text: str = request.path_params["delivery"]
+    if not _is_number(text):
+        raise Unknown(f"There is no delivery {text[:40]!r}: deliveries have numbers")
+    return int(text)
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is one that SQLite can hold: 64 bits."""
+    return text.isascii() and text.isdigit() and len(text) < 19
 
 
 def _sent(identifiers: list[int]) -> Response:

@@ -44,8 +44,8 @@ def post(url: str, text: str) -> None:
     body = json.dumps({"text": text}).encode()
     headers = {"Content-Type": "application/json; charset=UTF-8"}
     try:
-        request = urllib.request.Request(url, body, headers)  # noqa: S310 - checked above
-        urllib.request.urlopen(request, timeout=TIMEOUT).close()  # noqa: S310
+        request = urllib.request.Request(url, body, headers)
+        urllib.request.urlopen(request, timeout=TIMEOUT).close()
     except urllib.error.HTTPError as error:
         error.close()
         raise ChatError(f"the chat answered {error.code}") from None

@@ -11,9 +11,9 @@ from flowhook import logs
 from flowhook.cli.pubsub_emulator import Emulator as PubSubEmulator
 from flowhook.testing import flows as users_flows  # noqa: F401 - a fixture
 from flows_emulator.client import Emulator
-from tests.gcloud import story
 from tests.support import broker, tally
 from tests.support.clock import Clock
+from tests.support.google_cloud import workshop
 from tests.support.receiver import Receiver, receiver, usual_project
 
 # A slow machine is no defect; how many examples is a matter of time alone.
@@ -62,9 +62,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("handled once")
         for line in tally.NOTES:
             terminalreporter.write_line(line)
-    if story.ROWS:
+    if workshop.ROWS:
         terminalreporter.section("deployments")
-        for line in sorted(story.ROWS, key=lambda row: row.split()[0]):
+        for line in sorted(workshop.ROWS, key=lambda row: row.split()[0]):
             terminalreporter.write_line(line)
 
 

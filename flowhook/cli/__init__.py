@@ -4,8 +4,20 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from flowhook.cli import capture, check, doctor, flows_emulator, handlers, pubsub, run, send, subscriptions
+from flowhook.cli import (
+    capture,
+    check,
+    deploy,
+    doctor,
+    flows_emulator,
+    handlers,
+    pubsub,
+    run,
+    send,
+    subscriptions,
+)
 from flowhook.cli.errors import CommandError
+from flowhook.version import VERSION
 
 COMMANDS = {
     "run": run,
@@ -20,10 +32,39 @@ COMMANDS = {
 }
 
 
+FIRST = """\
+flowhook receives the webhooks of Flows. To begin with, each in a terminal of its own:
+
+  python -m flowhook run          serve the receiver on this machine
+  python -m flowhook send --all   send it an event of each type
+  python -m flowhook emulate      send them as Flows does, from a page
+
+Every command: python -m flowhook --help"""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0 done, 1 not done, 2 called with wrong arguments."""
-    parser = argparse.ArgumentParser(prog="python -m flowhook", description="The command line of flowhook.")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == ["deploy"]:
+        # It has commands and options of its own.
+        return deploy.run(words[1:])
+    parsed = parser().parse_args(words)
+    try:
+        status: int = parsed.run(parsed)
+    except CommandError as error:
+        print(f"flowhook: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def parser() -> argparse.ArgumentParser:
+    """What reads a command line; `run` of what it returns does what was asked."""
+    whole = argparse.ArgumentParser(prog="python -m flowhook", description="The command line of flowhook.")
+    whole.add_argument("--version", action="version", version=f"flowhook {VERSION}")
+    whole.set_defaults(run=_show_first)
+    commands = whole.add_subparsers(metavar="COMMAND")
     for name, module in COMMANDS.items():
         summary, _, description = (module.__doc__ or "").partition("\n")
         command = commands.add_parser(
@@ -34,12 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         module.add_arguments(command)
         command.set_defaults(run=module.run)
-    parsed = parser.parse_args(arguments)
-    try:
-        status: int = parsed.run(parsed)
-    except CommandError as error:
-        print(f"flowhook: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return status
+    commands.add_parser("deploy", help=(deploy.__doc__ or "").partition("\n")[0].rstrip("."))
+    return whole
+
+
+def _show_first(_: argparse.Namespace) -> int:
+    print(FIRST)
+    return 0

@@ -4,10 +4,10 @@
   capture --export events.jsonl                     a file of JSON lines, or a folder of JSON
   capture --emulator http://127.0.0.1:8090          what the emulator has sent
 
-Every text that is not the platform's own word becomes a pseudonym of its length and shape, the same wherever it
-comes; moments are moved together; numbers get other digits. Unknown names of properties are masked too, for they
-may be your customers' words. What --keep, --keep-name and --keep-numbers leave as it is, is shown before
-anything is written, and asked about. Structure, types, lengths and relations stay.
+Every text that is not the platform's own word becomes a pseudonym of its length and shape, the same wherever
+it comes; moments are moved together; numbers get other digits. Unknown names of properties are masked too,
+for they may be your customers' words. What --keep, --keep-name and --keep-numbers leave as it is, is shown
+before anything is written, and asked about. Structure, types, lengths and relations stay.
 
 A report says what the events have that the models and samples don't, in counts and without a value.
 """

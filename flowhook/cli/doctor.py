@@ -2,11 +2,12 @@
 
   doctor --url URL                what HTTP shows: who is accepted, who is not
   doctor --url URL --project P --topic T --rejected-topic R
-                                  and that what is accepted arrives in Pub/Sub, and behind it; with gcloud
+                                  and that what is accepted arrives in Pub/Sub, and behind it
 
 Through subscriptions of its own, which it makes before and deletes afterwards, so that it takes nothing from
-yours. What it sends stays in the topics' own subscriptions: an event with the entity key flowhook/doctor, and
-a body that is no event. `./deploy.sh status` also compares what is deployed with what should be.
+yours; as gcloud's login, or without gcloud as the machine's own. What it sends stays in the topics' own
+subscriptions: an event with the entity key flowhook/doctor, and a body that is no event. `./deploy.sh status`
+also compares what is deployed with what should be.
 
 Exit status 1 if anything is not as it should be.
 """
@@ -14,49 +15,68 @@ Exit status 1 if anything is not as it should be.
 import argparse
 import hashlib
 import secrets
-import time
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import httpx2
 from rich.table import Table
 from rich.text import Text
 
 from flowhook import canary
-from flowhook.auth import Form, sign
 from flowhook.cli import send
+from flowhook.cli.arguments import LOOPBACK, require_url
 from flowhook.cli.errors import CommandError
 from flowhook.cli.output import console
-from flowhook.cli.tap import Tap, tapped
+from flowhook.cli.send import scheme_of
+from flowhook.deploy import rest
+from flowhook.deploy.clock import Clock
+from flowhook.deploy.errors import DeployError
+from flowhook.deploy.messages import Pulled, Tap, tapped
+from flowhook.deploy.resources import Place
+from flowhook.deploy.rest import Api
+from flowhook.deploy.surroundings import Row
+from flowhook.schemes import Scheme
+
+__all__ = ["Receiver", "Topics", "examine", "report", "scheme_of"]
 
 # Seconds for an answer, a cold start included; and for a message to arrive, retries of a push included.
 ANSWER_TIMEOUT = 60.0
 ARRIVAL_TIMEOUT = 120.0
-
-
-class Check(NamedTuple):
-    """One line of the table."""
-
-    what: str
-    ok: bool
-    seen: str
+# Answers that grants and revisions on their way explain: Cloud Run lets nobody in yet, knows no such service,
+# has no instance, or flowhook may not publish yet. A 401 is flowhook's own, and stays.
+NOT_YET = frozenset({403, 404, 429, 500, 502, 503, 504})
 
 
 @dataclass(frozen=True)
-class Visit:
+class Bodies:
     """The bodies of one visit: nobody else sends such."""
 
     event: bytes
     malformed: bytes
 
     @classmethod
-    def new(cls) -> "Visit":
+    def new(cls) -> "Bodies":
         """Bodies of their own."""
         nonce = secrets.token_hex(8)
         return cls(canary.body(nonce), f"flowhook/doctor {nonce}: this is no JSON".encode())
+
+    @property
+    def digest(self) -> str:
+        """What the message of the malformed one is told by."""
+        return hashlib.sha256(self.malformed).hexdigest()
+
+
+@dataclass(frozen=True)
+class Topics:
+    """Where to look behind the receiver; an empty topic is none."""
+
+    api: Api
+    place: Place
+    events: str
+    rejected: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,27 +87,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--project", help="the project of the topics")
     parser.add_argument("--topic", help="the id of the topic that events are published to")
     parser.add_argument("--rejected-topic", help="the id of REJECTED_TOPIC")
-    parser.add_argument("--found", type=Path, help="more lines for the table, as deploy.sh writes them")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Send, look, print a table, and return 0 if all is well."""
     if bool(arguments.project) != bool(arguments.topic or arguments.rejected_topic):
         raise CommandError("--project goes with --topic or --rejected-topic")
-    form = send.form_of(arguments.auth)
+    scheme = scheme_of(arguments.auth)
     secret = send.secret_of(arguments.secret_file, arguments.url)
-    with Receiver(arguments.url, form, secret) as receiver:
-        checks = [*_found(arguments.found), *_examine(arguments, receiver)]
-    _report(checks, arguments.url)
-    return 0 if all(check.ok for check in checks) else 1
+    try:
+        with Receiver(arguments.url, scheme, secret) as receiver:
+            rows = [*examine(receiver, _topics(arguments), ARRIVAL_TIMEOUT)]
+    except DeployError as error:
+        raise CommandError(str(error)) from None
+    report(rows, arguments.url)
+    return 0 if all(row.ok for row in rows) else 1
+
+
+def _topics(arguments: argparse.Namespace) -> Topics | None:
+    if not arguments.project:
+        return None
+    api = Api(rest.login(), Clock(), _tell, arguments.project)
+    place = Place(arguments.project, "", "", "")
+    return Topics(api, place, arguments.topic or "", arguments.rejected_topic or "")
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 class Receiver:
     """A receiver somewhere, and how to sign for it."""
 
-    def __init__(self, url: str, form: Form, secret: bytes) -> None:
+    def __init__(self, url: str, scheme: Scheme, secret: bytes) -> None:
         self._url = url
-        self._form = form
+        self._scheme = scheme
         self._secret = secret
         self._client = httpx2.Client(timeout=ANSWER_TIMEOUT)
 
@@ -102,7 +136,7 @@ class Receiver:
         chosen = self._secret if secret is None else secret
         headers, url = {b"content-type": b"application/json"}, self._url
         if chosen:
-            proof = sign(self._form, chosen, body)
+            proof = self._scheme.sign(chosen, body)
             headers, url = {**headers, **proof.headers}, send.with_query(url, proof)
         try:
             return self._client.post(url, content=body, headers=headers)
@@ -112,80 +146,98 @@ class Receiver:
             raise CommandError(f"nothing answers at {self._url}: {type(error).__name__}") from None
 
 
-def _examine(arguments: argparse.Namespace, receiver: Receiver) -> Iterator[Check]:
-    visit = Visit.new()
+def examine(receiver: Receiver, topics: Topics | None, patience: float) -> Iterator[Row]:
+    """Send, and look for what was sent; wait `patience` seconds for what may only be not so yet."""
+    bodies = Bodies.new()
     with ExitStack() as taps:
         # Both before anything is sent: a subscription gets what is published after it.
-        events, rejected = (
-            taps.enter_context(tapped(arguments.project, topic)) if topic else None
-            for topic in (arguments.topic, arguments.rejected_topic)
+        events = _tapped(
+            taps, topics, topics.events if topics else "", f'attributes.entity_key = "{canary.KEY}"'
         )
-        answer = receiver.post(visit.event)
-        yield _accepted(answer, "published" if events else "")
-        yield _status(
-            "a wrong secret is refused",
-            receiver.post(visit.event, secrets.token_bytes(24).hex().encode()),
-            {401},
-        )
-        yield _status("no secret is refused", receiver.post(visit.event, b""), {401})
-        malformed = receiver.post(visit.malformed)
+        rejected = _tapped(taps, topics, topics.rejected if topics else "", _rejects(bodies))
+        answer = _accepted(receiver, bodies, topics, patience)
+        yield _with_outcome(answer, "published" if events else "")
+        wrong = secrets.token_bytes(24).hex().encode()
+        yield _status("a wrong secret is refused", receiver.post(bodies.event, wrong), {401})
+        yield _status("no secret is refused", receiver.post(bodies.event, b""), {401})
+        malformed = receiver.post(bodies.malformed)
         yield _status("a malformed body is refused", malformed, {400, 415, 422})
         if answer.status_code == 200:
-            yield from _arrivals(visit, events, rejected)
+            yield from _arrivals(bodies, events, rejected, patience)
 
 
-def _accepted(response: httpx2.Response, outcome: str) -> Check:
-    check = _status("a signed event is accepted", response, {200})
-    if not check.ok:
-        return check
+def _tapped(taps: ExitStack, topics: Topics | None, topic: str, filter_: str) -> Tap | None:
+    if not topics or not topic:
+        return None
+    return taps.enter_context(tapped(topics.api, topics.place, topic, filter_))
+
+
+def _rejects(bodies: Bodies) -> str:
+    return f'attributes.id = "{bodies.digest}" OR attributes.handler = "{canary.HANDLER}"'
+
+
+def _accepted(receiver: Receiver, bodies: Bodies, topics: Topics | None, patience: float) -> httpx2.Response:
+    """The answer to a signed event; where it says "not yet" of a deployment, that of a later one."""
+    answer = receiver.post(bodies.event)
+    if not topics or answer.status_code not in NOT_YET:
+        return answer
+    topics.api.tell(f"Waiting up to {patience / 60:.0f} minutes for an event to be accepted.")
+    for _ in topics.api.clock.pauses(patience):
+        answer = receiver.post(bodies.event)
+        if answer.status_code not in NOT_YET:
+            break
+    return answer
+
+
+def _with_outcome(response: httpx2.Response, outcome: str) -> Row:
+    row = _status("a signed event is accepted", response, {200})
+    if not row.ok:
+        return row
     document = response.json()
     said = document.get("outcome") if isinstance(document, dict) else None
-    return check._replace(ok=not outcome or said == outcome, seen=f"200 {said}")
+    return row._replace(ok=not outcome or said == outcome, seen=f"200 {said}")
 
 
-def _status(what: str, response: httpx2.Response, expected: set[int]) -> Check:
-    return Check(what, response.status_code in expected, str(response.status_code))
+def _status(what: str, response: httpx2.Response, expected: set[int]) -> Row:
+    return Row(what, response.status_code in expected, str(response.status_code))
 
 
-def _arrivals(visit: Visit, events: Tap | None, rejected: Tap | None) -> Iterator[Check]:
+def _arrivals(bodies: Bodies, events: Tap | None, rejected: Tap | None, patience: float) -> Iterator[Row]:
     """What can be seen in Pub/Sub; `rejected` is also where the built-in handler puts the event."""
     if events:
-        yield _arrival("the event is in its topic", events, lambda m: m.data == visit.event)
+        yield _arrival("the event is in its topic", events, lambda m: m.data == bodies.event, patience)
     if rejected:
-        digest = hashlib.sha256(visit.malformed).hexdigest()
-        yield _arrival("the malformed body is kept", rejected, lambda m: m.attributes.get("id") == digest)
+        kept = lambda m: m.attributes.get("id") == bodies.digest  # noqa: E731 - as the one below
+        yield _arrival("the malformed body is kept", rejected, kept, patience)
         where = "consume" if events else "receive"
         yield _arrival(
             f"a handler ran in {where}, and could keep what it rejected",
             rejected,
-            lambda m: m.data == visit.event and m.attributes.get("handler") == canary.HANDLER,
+            lambda m: m.data == bodies.event and m.attributes.get("handler") == canary.HANDLER,
+            patience,
         )
 
 
-def _arrival(what: str, tap: Tap, ours: Callable[..., bool]) -> Check:
-    started = time.monotonic()
-    arrived = tap.wait(ours, started + ARRIVAL_TIMEOUT)
-    seconds = time.monotonic() - started
-    return Check(what, arrived, f"{'after' if arrived else 'not after'} {seconds:.0f} s")
+def _arrival(what: str, tap: Tap, ours: Callable[[Pulled], bool], patience: float) -> Row:
+    started = tap.clock.now()
+    arrived = tap.wait(ours, patience)
+    return Row(what, arrived, f"{'after' if arrived else 'not after'} {tap.clock.now() - started:.0f} s")
 
 
-def _found(path: Path | None) -> Iterator[Check]:
-    """The lines of deploy.sh: a status, `ok` or another one, a tab, and what it is about."""
-    if path:
-        for line in path.read_text().splitlines():
-            status, _, what = line.partition("\t")
-            yield Check(what, status == "ok", status)
-
-
-def _report(checks: list[Check], url: str) -> None:
+def report(rows: Sequence[Row], url: str) -> None:
+    """Show the table, and what to do next."""
     out = console()
     table = Table("CHECK", "", "SEEN", box=None, pad_edge=False)
-    for check in checks:
-        table.add_row(Text(check.what), "[green]ok[/]" if check.ok else "[red]FAILED[/]", Text(check.seen))
+    for row in rows:
+        table.add_row(Text(row.what), "[green]ok[/]" if row.ok else "[red]FAILED[/]", Text(row.seen))
     out.print(table)
-    failed = sum(not check.ok for check in checks)
+    failed = sum(not row.ok for row in rows)
     if failed:
-        out.print(f"\n{failed} of {len(checks)} are not as they should be.")
+        out.print(f"\n{failed} of {len(rows)} are not as they should be.")
+        return
+    if require_url(url).hostname in LOOPBACK:
+        out.print(f"\nAll is well. {url} is an address of this machine, which Flows can't reach.")
+        out.print("Next: ./deploy.sh; or `python -m flowhook emulate`, which sends here as Flows would.")
         return
     out.print(f"\nAll is well. The URL for Flows:\n\n    {url}\n", soft_wrap=True)
     out.print(

@@ -8,6 +8,7 @@ What the page does, a running emulator can be told from here:
   emulate connect http://127.0.0.1:8080     send events there (--auth, --events, --secret-file, --paused)
   emulate disconnect http://127.0.0.1:8080  send nothing there any more
   emulate send packets.updated              let an event happen, wait for what becomes of it
+  emulate send packets.updated --became status=open:won
   emulate send --file event.json            send a body as it is, to the byte
   emulate send --all                        one event of every type that is ticked
   emulate stream --count 1000 --rate 50     many; `emulate stop` ends it
@@ -23,6 +24,7 @@ import argparse
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +32,14 @@ from rich.table import Table
 from rich.text import Text
 
 from flowhook import samples
+from flowhook.cli import overlays
 from flowhook.cli import run as local
 from flowhook.cli import send as sending
+from flowhook.cli.arguments import positive
 from flowhook.cli.errors import CommandError
 from flowhook.cli.output import console, plain
 from flows_emulator.client import Delivery, Emulator, EmulatorError
-from flows_emulator.manners import MANNERS
+from flows_emulator.faults import FAULTS
 from flows_emulator.retry import Backoff
 from flows_emulator.server import HOST, PORT, Place, serve
 from flows_emulator.store import StoreError
@@ -57,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a name that it is reached by; repeatable",
     )
     parser.add_argument(
-        "--first-retry", type=_positive, default=1.0, help="seconds; default: 1, then doubled"
+        "--first-retry", type=positive(float), default=1.0, help="seconds; default: 1, then doubled"
     )
     parser.set_defaults(action=_serve)
     actions = parser.add_subparsers(metavar="ACTION")
@@ -75,28 +79,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     send.add_argument("types", nargs="*", metavar="EVENT_TYPE")
     send.add_argument("--all", action="store_true", help="one of every type that is ticked")
     send.add_argument("--file", type=Path, action="append", default=[], help="a body from a file; repeatable")
-    send.add_argument("--manner", default="", choices=[name for name in MANNERS if name], help="misbehave")
+    send.add_argument("--manner", default="", choices=[name for name in FAULTS if name], help="misbehave")
+    overlays.add_arguments(send)
     stream = _action(
         actions, "stream", _stream, "let events happen by themselves, and wait until all are delivered"
     )
     stream.add_argument("types", nargs="*", metavar="EVENT_TYPE", help="default: all that are ticked")
-    stream.add_argument("--count", type=int, default=100, help="default: 100")
-    stream.add_argument("--rate", type=_positive, default=10.0, help="events a second; default: 10")
+    stream.add_argument("--count", type=positive(int), default=100, help="default: 100")
+    stream.add_argument("--rate", type=positive(float), default=10.0, help="events a second; default: 10")
     stream.add_argument(
-        "--patience", type=_positive, default=600.0, help="seconds to wait at most; default: 600"
+        "--patience", type=positive(float), default=600.0, help="seconds to wait at most; default: 600"
     )
     _action(actions, "stop", _stop, "end the stream that runs")
     live = _action(actions, "live", _live, "let the organization live by itself, or stop")
     live.add_argument("state", choices=("on", "off"))
-    live.add_argument("--rate", type=_positive, default=1.0, help="events a second; default: 1")
+    live.add_argument("--rate", type=positive(float), default=1.0, help="events a second; default: 1")
     listed = _action(actions, "deliveries", _deliveries, "list the newest deliveries")
-    listed.add_argument("--limit", type=int, default=20, help="default: 20")
+    listed.add_argument("--limit", type=positive(int), default=20, help="default: 20")
+    listed.add_argument("--state", default="", choices=("pending", "delivered", "failed"))
+    listed.add_argument("--type", default="", help="an event type or a pattern, e.g. packets.*")
+    listed.add_argument("--entity", default="", help="a part of the entity's path")
+    listed.add_argument("--status", default="", help="of the last answer: 401, 4xx or none")
     listed.add_argument("--json", action="store_true", help="for a program")
     _action(actions, "clear", _clear, "forget the deliveries that are finished")
     again = _action(actions, "again", _again, "send the body of a delivery once more")
     again.add_argument("delivery", type=int)
     raw = _action(actions, "raw", _raw, "print the Form RAW Response")
-    raw.add_argument("--integration", help="its id; default: the newest")
+    raw.add_argument("--integration", help="its id; default: the newest that is active")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -116,13 +125,6 @@ def _action(actions: Any, name: str, action: Any, summary: str) -> argparse.Argu
     )
     parser.set_defaults(action=action)
     return parser
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise ValueError
-    return value
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -156,7 +158,7 @@ def _connect(arguments: argparse.Namespace) -> int:
         arguments.url, secret, auth=arguments.auth, events=events, paused=arguments.paused
     )
     does = "is paused, and would send" if arguments.paused else "sends"
-    print(f"{kept['id']} {does} {len(kept['events'])} of 24 event types to {kept['url']}")
+    print(f"{kept['id']} {does} {len(kept['events'])} of {len(samples.TYPES)} event types to {kept['url']}")
     return 0
 
 
@@ -167,14 +169,16 @@ def _disconnect(arguments: argparse.Namespace) -> int:
 
 
 def _send(arguments: argparse.Namespace) -> int:
-    emulator = Emulator(arguments.at)
+    emulator, overlay = Emulator(arguments.at), overlays.read(arguments)
+    if overlay and (arguments.file or arguments.all):
+        raise CommandError("--set, --became and --event go with event types, not with --file or --all")
     done: list[Delivery] = []
     for path in arguments.file:
         done += emulator.send(body=_read(path), manner=arguments.manner)
     for event_type in _types(arguments.types):
-        done += emulator.send(event_type, manner=arguments.manner)
+        done += emulator.send(event_type, manner=arguments.manner, **asdict(overlay))
     if arguments.all:
-        done += emulator.send_all()
+        done += emulator.send_all(manner=arguments.manner)
     if not done:
         raise CommandError("nothing to send: name event types, or --all, or --file")
     return _report(done)
@@ -207,7 +211,8 @@ def _live(arguments: argparse.Namespace) -> int:
 
 
 def _deliveries(arguments: argparse.Namespace) -> int:
-    found = Emulator(arguments.at).deliveries(arguments.limit)
+    selection = {name: getattr(arguments, name) for name in ("state", "type", "entity", "status")}
+    found = Emulator(arguments.at).deliveries(arguments.limit, **selection)
     if arguments.json:
         print(json.dumps(found, indent=2))
     else:
@@ -227,11 +232,19 @@ def _again(arguments: argparse.Namespace) -> int:
 
 def _raw(arguments: argparse.Namespace) -> int:
     emulator = Emulator(arguments.at)
-    known: list[str] = [integration["id"] for integration in emulator.state()["integrations"]]
+    known = emulator.state()["integrations"]
     if not known:
         raise CommandError("there is no integration yet: add one on the page or with `emulate connect`")
-    print(json.dumps(emulator.raw(arguments.integration or known[-1]), indent=2))
+    # The newest of those that send, else of those that are paused, else of those that are removed.
+    newest = max(enumerate(known), key=lambda item: (_sends(item[1]), item[0]))[1]
+    print(json.dumps(emulator.raw(arguments.integration or newest["id"]), indent=2))
     return 0
+
+
+def _sends(integration: Mapping[str, Any]) -> tuple[bool, bool]:
+    """How near an integration is to sending, to be compared."""
+    there = not integration["softRemoved"]
+    return there, there and integration["status"] == "active"
 
 
 def _types(patterns: Iterable[str]) -> list[str]:

@@ -9,14 +9,11 @@ It needs the Google Cloud CLI with its component pubsub-emulator, and Java.
 import argparse
 import math
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
-from typing import NoReturn
 
 from flowhook.categories import CATEGORIES, OTHER
 from flowhook.cli import environment, handlers
@@ -25,18 +22,22 @@ from flowhook.cli.pubsub_emulator import Emulator, wait_until
 from flowhook.cli.subscriptions import PREFIX, TOPIC
 from flowhook.handler import MARGIN
 from flowhook.pubsub import subscriptions
-from flowhook.settings import VARIABLES
+from flowhook.settings import DECLARED
 
 REJECTED_TOPIC = "flows-rejected"
+UNFILTERED = """\
+This emulator applies no filters: consume gets every event for every handler, and its log calls `ignored`
+what Pub/Sub itself would not have sent.
+"""
 # Here nobody wants to wait ten seconds for what is delivered again.
-TIMEOUT = float(os.environ.get("DELIVERY_TIMEOUT") or VARIABLES["delivery_timeout"][1])
+TIMEOUT = float(os.environ.get("DELIVERY_TIMEOUT") or DECLARED["delivery_timeout"].default)
 RETRY = {"minimumBackoff": "1s", "maximumBackoff": "10s"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     serve.add_arguments(parser)
-    parser.add_argument("--topic", default=TOPIC, help="may contain {category}; default: %(default)s")
+    parser.add_argument("--topic", default=TOPIC.default, help="may contain {category}; default: %(default)s")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -44,9 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     environment.load()
     port = serve.chosen_port(arguments.port)
     needed = subscriptions.needed(handlers.load(), arguments.topic, PREFIX)
-    # Both, for a shell's background processes are started to ignore Ctrl-C.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    serve.interrupt_on_signals()
     with Emulator(serve.free_port()) as emulator:
         settings = {
             "DELIVERY": "pubsub",
@@ -59,12 +58,9 @@ def run(arguments: argparse.Namespace) -> int:
         _create(emulator, arguments.topic, needed, f"http://{serve.HOST}:{private}")
         with _served("consume", private, settings) as consume, _served("receive", port, settings) as receive:
             serve.introduce(port)
+            print(UNFILTERED, flush=True)
             _wait_for_one_to_end(emulator.process, consume, receive)
     return 1
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _create(emulator: Emulator, topic: str, needed: list[subscriptions.Subscription], consume: str) -> None:

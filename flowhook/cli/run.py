@@ -1,19 +1,24 @@
 """Serve `receive` on this machine with a development secret.
 
-It prints the address, the secret and a curl line that sends a sample event; Ctrl-C stops it.
+Once it serves, it prints the address, the secret and a curl line that sends a sample event. What is saved in
+handlers/ or .env is served from then on; what can't be imported is not, and it says why. Ctrl-C stops it.
 Run it where main.py is.
 """
 
 import argparse
 import os
 import shlex
+import signal
 import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from flowhook import samples
 from flowhook.cli import environment as dotenv
+from flowhook.cli import reload
 from flowhook.cli.errors import CommandError
 
 HOST = "127.0.0.1"
@@ -31,12 +36,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Say how to reach it, then become the functions framework."""
-    dotenv.load()
+    """Serve, say how to reach it, and serve anew what changes."""
     port = chosen_port(arguments.port)
     start = command("receive", port)
-    introduce(port)
-    os.execve(sys.executable, start, environment({"DELIVERY": "inline"}))  # noqa: S606
+    interrupt_on_signals()
+    try:
+        with socket.create_server((HOST, port)) as door:
+            return reload.serve(
+                start, lambda: environment({"DELIVERY": "inline"}), door, lambda: _welcome(port)
+            )
+    except KeyboardInterrupt:
+        return 0
+
+
+def interrupt_on_signals() -> None:
+    """Let every signal that asks to stop raise KeyboardInterrupt.
+
+    SIGINT too, for a shell's background processes are started to ignore Ctrl-C.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def chosen_port(text: str) -> int:
@@ -76,10 +99,10 @@ def command(target: str, port: int) -> list[str]:
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """What it sees: this process's environment, the development secret, and the settings."""
-    kept = {name: value for name, value in os.environ.items() if name != "WEBHOOK_SECRET_FILE"}
+    """What it sees: `.env` as it is now, this process's environment, the development secret, the settings."""
+    kept = {name: value for name, value in dotenv.current().items() if name != "WEBHOOK_SECRET_FILE"}
     # Named, for what is chosen on purpose is not warned of.
-    ledger = os.environ.get("LEDGER") or "memory"
+    ledger = kept.get("LEDGER") or "memory"
     return {**kept, "WEBHOOK_SECRET": DEVELOPMENT_SECRET, "LEDGER": ledger, **settings}
 
 
@@ -88,6 +111,12 @@ def introduce(port: int) -> None:
     url = f"http://{HOST}:{port}"
     print(f"URL     {url}\nSecret  {DEVELOPMENT_SECRET}\n\nSend an event from another terminal:\n")
     print(_curl(url), end="\n\n", flush=True)
+
+
+def _welcome(port: int) -> None:
+    introduce(port)
+    print("Next    python -m flowhook send --all; or make emulate, which sends as Flows does, from a page")
+    print("        What you save in handlers/ or .env is served at once\n", flush=True)
 
 
 def _curl(url: str) -> str:

@@ -1,8 +1,10 @@
 """Send sample events, or events of yours, to a receiver.
 
-  send --all                      one event of each of the 24 types
+  send --all                      one event of each type
   send packets.updated users.*    some types
   send --file event.json          a file, to the byte
+  send packets.created --set status=won --set 'tags=["a"]' --event entityId=pk-1
+  send packets.updated --became status=open:won
   send --all --count 1000 --rate 50
 
 Exit status 1 if one of them was not accepted. The secret is that of WEBHOOK_SECRET or --secret-file; for a
@@ -20,8 +22,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 from rich.console import Console
@@ -29,13 +29,18 @@ from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 from rich.text import Text
 
-from flowhook import samples
-from flowhook.auth import Form, Proof, sign
+from flowhook import samples, schemes
+from flowhook.cli import overlays
 from flowhook.cli import run as serve
+from flowhook.cli.arguments import LOOPBACK, positive, require_url
 from flowhook.cli.errors import CommandError
 from flowhook.cli.output import console
+from flowhook.samples.overlay import Overlay
+from flowhook.schemes import Proof, Scheme
 from flowhook.secret import read_secrets
+from flowhook.version import VERSION
 
+USER_AGENT = f"flowhook/{VERSION}"
 # More answers than this are summed up, not listed.
 MOST_ROWS = 48
 
@@ -63,10 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "types", nargs="*", metavar="TYPE", help="event types, e.g. packets.updated or users.*"
     )
-    parser.add_argument("--all", action="store_true", help="all 24 event types")
+    parser.add_argument("--all", action="store_true", help=f"all {len(samples.TYPES)} event types")
     parser.add_argument(
         "--file", action="append", default=[], type=Path, help="a body from a file; repeatable"
     )
+    overlays.add_arguments(parser)
     parser.add_argument("--url", default=f"http://{serve.HOST}:{serve.PORT}", help="default: %(default)s")
     parser.add_argument(
         "--auth",
@@ -74,40 +80,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how the secret travels: any value of WEBHOOK_AUTH but auto; default: bearer",
     )
     parser.add_argument("--secret-file", type=Path, help="the secret is the first line of this file")
+    parser.add_argument("--count", type=positive(int), help="how many events in all, the types taken in turn")
+    parser.add_argument("--rate", type=positive(float), help="events a second; default: as fast as answered")
+    parser.add_argument("--concurrency", type=positive(int), default=8, help="requests at a time; default: 8")
     parser.add_argument(
-        "--count", type=_positive(int), help="how many events in all, the types taken in turn"
-    )
-    parser.add_argument("--rate", type=_positive(float), help="events a second; default: as fast as answered")
-    parser.add_argument(
-        "--concurrency", type=_positive(int), default=8, help="requests at a time; default: 8"
-    )
-    parser.add_argument(
-        "--timeout", type=_positive(float), default=30.0, help="seconds for an answer; default: 30"
+        "--timeout", type=positive(float), default=30.0, help="seconds for an answer; default: 30"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Send, print a table, and return 0 if all were accepted."""
     letters = _letters(arguments)
-    form = form_of(arguments.auth)
+    scheme = scheme_of(arguments.auth)
     secret = secret_of(arguments.secret_file, arguments.url)
     count = arguments.count or len(letters)
     answers = asyncio.run(
-        _send_all(arguments, form, secret, itertools.islice(itertools.cycle(letters), count), count)
+        _send_all(arguments, scheme, secret, itertools.islice(itertools.cycle(letters), count), count)
     )
     _report(answers)
     return 0 if all(200 <= answer.status < 300 for answer in answers) else 1
-
-
-def _positive(kind: Callable[[str], Any]) -> Callable[[str], Any]:
-    def read(text: str) -> Any:
-        value = kind(text)
-        if not 0 < value < float("inf"):
-            raise ValueError
-        return value
-
-    read.__name__ = "positive number"
-    return read
 
 
 def _letters(arguments: argparse.Namespace) -> list[Letter]:
@@ -115,18 +106,32 @@ def _letters(arguments: argparse.Namespace) -> list[Letter]:
         types = samples.selected(["*"] if arguments.all else arguments.types)
     except ValueError as error:
         raise CommandError(str(error)) from None
-    letters = [Letter(name, lambda name=name: _fresh(name)) for name in types]  # type: ignore[misc]
+    overlay = overlays.read(arguments)
+    letters = [Letter(name, _freshly(name, overlay)) for name in types]
+    if overlay and arguments.file:
+        raise CommandError("--set, --became and --event change samples; a file is sent to the byte")
     letters += [_from_file(path) for path in arguments.file]
     if not letters:
         raise CommandError("nothing to send: name event types, or --all, or --file")
     return letters
 
 
-def _fresh(name: str) -> bytes:
-    """A sample that happens now, so that no two are taken for one that is delivered twice."""
-    document = json.loads(samples.load(name))
-    document["eventTimestamp"] = datetime.now(UTC).isoformat()
-    return json.dumps(document).encode()
+def _freshly(name: str, overlay: Overlay) -> Callable[[], bytes]:
+    """Makes a sample that happens now, so that no two are taken for one that is delivered twice.
+
+    Raises CommandError where the overlay doesn't fit on it.
+    """
+
+    def fresh() -> bytes:
+        now = {"eventTimestamp": datetime.now(UTC).isoformat()}
+        return json.dumps(overlay.apply({**sample, **now})).encode()
+
+    sample = json.loads(samples.load(name))
+    try:
+        fresh()
+    except ValueError as mistake:
+        raise CommandError(f"{name}: {mistake}") from None
+    return fresh
 
 
 def _from_file(path: Path) -> Letter:
@@ -137,19 +142,20 @@ def _from_file(path: Path) -> Letter:
     return Letter(path.name, lambda: body)
 
 
-def form_of(text: str) -> Form:
+def scheme_of(text: str) -> Scheme:
     """The value of --auth. Raises CommandError for what is no way to sign."""
     try:
-        form = Form.parse(text)
+        scheme = schemes.parse(text)
     except ValueError as error:
         raise CommandError(f"--auth: {error}") from None
-    if form.kind == "auto":
+    if scheme is None:
         raise CommandError("--auth: auto is a way to check, not to sign; name one, e.g. bearer")
-    return form
+    return scheme
 
 
 def secret_of(path: Path | None, url: str) -> bytes:
-    """The secret to sign with, for a receiver at `url`. Raises CommandError where there is none."""
+    """The secret to sign with, for a receiver at `url`. Raises CommandError where one of them is none."""
+    parts = require_url(url)
     if path:
         try:
             secrets = read_secrets(path)
@@ -160,13 +166,13 @@ def secret_of(path: Path | None, url: str) -> bytes:
         return secrets[0]
     if secret := os.environ.get("WEBHOOK_SECRET", "").strip():
         return os.fsencode(secret)
-    if urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1"):
+    if parts.hostname in LOOPBACK:
         return serve.DEVELOPMENT_SECRET.encode()
     raise CommandError("which secret? Set WEBHOOK_SECRET or give --secret-file")
 
 
 async def _send_all(
-    arguments: argparse.Namespace, form: Form, secret: bytes, letters: Iterator[Letter], count: int
+    arguments: argparse.Namespace, scheme: Scheme, secret: bytes, letters: Iterator[Letter], count: int
 ) -> list[Answer]:
     """Send from a few workers that share one line, each letter no sooner than the rate allows."""
     answers: list[Answer] = []
@@ -179,14 +185,15 @@ async def _send_all(
         disable=not (arguments.count or arguments.rate),
     )
     limits = httpx2.Limits(max_connections=arguments.concurrency)
-    async with httpx2.AsyncClient(timeout=arguments.timeout, limits=limits) as client:
+    agent = {"user-agent": USER_AGENT}
+    async with httpx2.AsyncClient(timeout=arguments.timeout, limits=limits, headers=agent) as client:
         bar = progress.add_task("Sending", total=count)
 
         async def work() -> None:
             for turn, letter in turns:
                 if arguments.rate:
                     await asyncio.sleep(max(0.0, started + turn / arguments.rate - time.monotonic()))
-                answers.append(await _send(client, arguments.url, form, secret, letter))
+                answers.append(await _send(client, arguments.url, scheme, secret, letter))
                 progress.advance(bar)
 
         with progress:
@@ -194,9 +201,11 @@ async def _send_all(
     return answers
 
 
-async def _send(client: httpx2.AsyncClient, url: str, form: Form, secret: bytes, letter: Letter) -> Answer:
+async def _send(
+    client: httpx2.AsyncClient, url: str, scheme: Scheme, secret: bytes, letter: Letter
+) -> Answer:
     body = letter.body()
-    proof = sign(form, secret, body)
+    proof = scheme.sign(secret, body)
     headers = {b"content-type": b"application/json", **proof.headers}
     signed_url = with_query(url, proof)
     started = time.perf_counter()

@@ -13,18 +13,18 @@ from dataclasses import asdict
 from flowhook.cli import handlers
 from flowhook.cli.errors import CommandError
 from flowhook.pubsub import subscriptions
-from flowhook.settings import VARIABLES
+from flowhook.settings import DECLARED
 
 PREFIX = "flowhook"
-_, TOPIC, check_topic = VARIABLES["topic"]
+TOPIC = DECLARED["topic"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
         "--topic",
-        default=os.environ.get("PUBSUB_TOPIC") or TOPIC,
-        help=f"may contain {{category}}; default: the variable PUBSUB_TOPIC, else {TOPIC}",
+        default=os.environ.get(TOPIC.variable) or TOPIC.default,
+        help=f"may contain {{category}}; default: the variable PUBSUB_TOPIC, else {TOPIC.default}",
     )
     parser.add_argument("--prefix", default=PREFIX, help="how the names begin; default: %(default)s")
 
@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the list."""
     try:
-        check_topic(arguments.topic)
-        check_topic(arguments.prefix)
+        TOPIC.read(arguments.topic)
+        TOPIC.read(arguments.prefix)
     except ValueError as mistake:
         raise CommandError(f"--topic or --prefix: {mistake}") from None
     found = subscriptions.needed(handlers.load(), arguments.topic, arguments.prefix)

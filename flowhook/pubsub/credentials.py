@@ -3,8 +3,8 @@
 With `push_auth` all that knows google-auth. Importing it takes a tenth of a second of a start.
 """
 
-import asyncio
 import logging
+from asyncio import Future
 from functools import partial
 
 import google.auth
@@ -12,6 +12,7 @@ from google.auth.credentials import Credentials, TokenState
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
 from google.auth.transport.requests import Request
 
+from flowhook.background import Background
 from flowhook.errors import PublishFailed
 from flowhook.pubsub.publisher import UnavailableError
 
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 SCOPE = "https://www.googleapis.com/auth/pubsub"
 # Seconds for one attempt at getting a token; google-auth makes a few.
 TIMEOUT = 5
+# Seconds that calls wait for it: no longer than DELIVERY_TIMEOUT by default, in which they could still fail.
+PATIENCE = 8
 REMEDY = "gcloud auth application-default login"
 
 
@@ -28,7 +31,7 @@ class Tokens:
 
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
-        self._renewing: asyncio.Future[None] | None = None
+        self._renewals = Background("Renewing the token for Pub/Sub", self._renew, PATIENCE)
 
     @property
     def account(self) -> str:
@@ -46,26 +49,47 @@ class Tokens:
     async def ready(self) -> None:
         """See to a token: one that ends soon is replaced in the background, without one everybody waits.
 
-        In a thread, for google-auth waits for the network; in one at a time, however often it hangs.
-        Raises UnavailableError where one may be had later, PublishFailed where the credentials are refused.
+        In a thread, for google-auth waits for the network. Raises UnavailableError where a token may be had
+        later, PublishFailed where the credentials are refused.
         """
         state = self._credentials.token_state
         if state is TokenState.FRESH:
             return
-        if self._renewing is None or self._renewing.done():
-            request = partial(Request(), timeout=TIMEOUT)
-            self._renewing = asyncio.ensure_future(asyncio.to_thread(self._credentials.refresh, request))
-            self._renewing.add_done_callback(_log_failure)
+        self._renewals.start(_log_failure)
         if state is TokenState.INVALID:
-            try:
-                await asyncio.shield(self._renewing)
-            except GoogleAuthError as error:
-                raise _refreshing_failed(error) from None
+            await self._renewed()
+
+    async def _renewed(self) -> None:
+        renewal = await self._renewals.wait()
+        if renewal is None:
+            raise UnavailableError("there is no token yet")
+        try:
+            renewal.result()
+        except GoogleAuthError as error:
+            raise _refreshing_failed(error) from None
+
+    def _renew(self) -> None:
+        self._credentials.refresh(partial(Request(), timeout=TIMEOUT))
 
 
-async def find() -> Tokens:
-    """Those of the account that this process runs as. Raises PublishFailed where there are no credentials."""
-    return Tokens(await asyncio.to_thread(_credentials))
+class Finder:
+    """Looks for the credentials of the account that this process runs as."""
+
+    def __init__(self) -> None:
+        self._searches = Background("Looking for credentials", _credentials, PATIENCE)
+
+    async def find(self) -> Tokens:
+        """Its tokens. Raises PublishFailed where there are no credentials, UnavailableError for now."""
+        self._searches.start(_ignore)
+        search = await self._searches.wait()
+        if search is None:
+            raise UnavailableError("there are no credentials yet")
+        return Tokens(search.result())
+
+
+def _ignore(search: Future[Credentials]) -> None:
+    """Whoever waits for it takes its error; that nobody does any more is no defect."""
+    search.exception()
 
 
 def _credentials() -> Credentials:
@@ -86,6 +110,6 @@ def _no_token(detail: str, error: GoogleAuthError) -> PublishFailed:
     return PublishFailed(detail, f"{error}. To mend it: {REMEDY}")
 
 
-def _log_failure(renewing: asyncio.Future[None]) -> None:
-    if not renewing.cancelled() and (error := renewing.exception()):
+def _log_failure(renewal: Future[None]) -> None:
+    if error := renewal.exception():
         log.warning("The token for Pub/Sub can't be renewed: %s", error)

@@ -116,9 +116,10 @@ class Publisher:
 
 def to_topic(publish: Publish, topic: str) -> Deliver:
     """Deliver by publishing to `topic`, in which `{category}` stands for that of the event."""
+    by_category = "{category}" in topic
 
     async def deliver(event: Envelope) -> Outcome:
-        name = topic.replace("{category}", event.category)
+        name = topic.replace("{category}", event.category) if by_category else topic
         return Outcome(event, "published", message_id=await publish(name, messages.of_event(event)))
 
     return deliver

@@ -1,78 +1,115 @@
-"""What Pub/Sub pushes: the envelope around a message.
+"""What Pub/Sub pushes: a message, and what it says beside it.
 
 https://cloud.google.com/pubsub/docs/push#receive_push
 """
 
 import base64
 import binascii
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from typing import Annotated
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, SchemaValidator, ValidationError
+from pydantic_core import core_schema as cs
 
-from flowhook import envelope, trace
+from flowhook import admission, envelope, trace
+from flowhook.admission import Admission
 from flowhook.envelope import Envelope
-from flowhook.errors import NotAPush
+from flowhook.errors import NotAPush, Refused
 
-# A message of 10 MB in base64, and the envelope.
+# A message of 10 MB in base64, and what is beside it.
 MAX_BYTES = 16 * 1024 * 1024
+# Bytes that the parts of a push may take once they are parsed. Pub/Sub allows 100 attributes, of which the
+# longest with nothing but commas in them take 13 MB.
+MAX_STRUCTURE = 32_000_000
 
 
-def _decode(data: object) -> bytes:
-    if data is None:
-        return b""
-    try:
-        return base64.b64decode(data, validate=True)  # type: ignore[arg-type]
-    except (binascii.Error, TypeError, ValueError):
-        raise PydanticCustomError("base64", "Input should be base64") from None
+class Message(NamedTuple):
+    """What was published."""
+
+    data: bytes = b""
+    attributes: Mapping[str, str] | None = None
 
 
-class Pushed(BaseModel):
-    """The message."""
-
-    model_config = ConfigDict(frozen=True)
-
-    data: Annotated[bytes, BeforeValidator(_decode)] = b""
-    attributes: dict[str, str] | None = None
-
-
-class Push(BaseModel):
+class Push(NamedTuple):
     """A message on its way to a subscriber. Pub/Sub counts attempts only where dead letters are set up."""
 
-    model_config = ConfigDict(frozen=True)
-
-    message: Pushed
-    delivery_attempt: Annotated[int, Field(ge=1)] | None = Field(None, alias="deliveryAttempt")
+    message: Message
+    delivery_attempt: int | None = None
 
 
-Keeping = Callable[[bytes], AbstractAsyncContextManager[None]]
+Keep = Callable[[bytes, Refused], Awaitable[None]]
 
 
-async def event(body: bytes, keeping: Keeping) -> Envelope:
+async def event(body: bytes, parses: Admission, keep: Keep) -> Envelope:
     """The event in a push delivery. What is none is kept: the message, or the body that holds no message.
 
-    Raises NotAPush, NotJson or NotAnEvent.
+    `parses` grants the memory to read a large event in. Raises NotAPush, NotJson, NotAnEvent or Overloaded,
+    or what `keep` raises.
     """
-    async with keeping(body):
-        push = read(body)
-    message = push.message
+    try:
+        message, delivery_attempt = read(body)
+    except NotAPush as problem:
+        await keep(body, problem)
+        raise
     attributes = message.attributes or {}
-    async with keeping(message.data):
-        read_event = envelope.read(
+    try:
+        read_event = await envelope.admit(
             message.data,
-            delivery_attempt=push.delivery_attempt or 1,
+            parses,
+            delivery_attempt=delivery_attempt or 1,
             traceparent=trace.parent({b"traceparent": attributes.get("traceparent", "").encode()}),
         )
-    return read_event._replace(handler=attributes.get("handler", ""), replay=attributes.get("replay", ""))
+    except Refused as problem:
+        await keep(message.data, problem)
+        raise
+    if "replay" in attributes or "handler" in attributes:
+        return read_event.replayed(attributes.get("handler", ""), attributes.get("replay", ""))
+    return read_event
 
 
 def read(body: bytes) -> Push:
     """The push delivery in `body`. Raises NotAPush."""
+    if len(body) > admission.SMALL and admission.structure_of(body) > MAX_STRUCTURE:
+        raise _not_a_push("the body")
     try:
-        return Push.model_validate_json(body)
+        found = VALIDATOR.validate_json(body)
     except ValidationError as error:
         # Two levels are ours to name; below them is what the message's sender wrote.
         parts = dict.fromkeys(".".join(map(str, found["loc"][:2])) or "the body" for found in error.errors())
-        raise NotAPush(f"These parts are missing or wrong: {', '.join(parts)}.") from None
+        raise _not_a_push(*parts) from None
+    message = found["message"]
+    return Push(Message(message.get("data") or b"", message.get("attributes")), found.get("deliveryAttempt"))
+
+
+def _decode(data: bytes) -> bytes:
+    try:
+        return base64.b64decode(data, validate=True)
+    except binascii.Error:
+        raise PydanticCustomError("base64", "Input should be base64") from None
+
+
+def _not_a_push(*parts: str) -> NotAPush:
+    return NotAPush(f"These parts are missing or wrong: {', '.join(parts)}.")
+
+
+def _optional(schema: cs.CoreSchema) -> cs.TypedDictField:
+    return cs.typed_dict_field(cs.nullable_schema(schema), required=False)
+
+
+def _record(fields: dict[str, cs.TypedDictField]) -> cs.CoreSchema:
+    return cs.typed_dict_schema(fields, extra_behavior="ignore")
+
+
+# Bytes, of a text: as such it would be copied, into up to four bytes a character.
+_MESSAGE: dict[str, Any] = {
+    "data": _optional(cs.no_info_after_validator_function(_decode, cs.bytes_schema())),
+    "attributes": _optional(cs.dict_schema(cs.str_schema(), cs.str_schema(), fail_fast=True)),
+}
+VALIDATOR = SchemaValidator(
+    _record(
+        {
+            "message": cs.typed_dict_field(_record(_MESSAGE)),
+            "deliveryAttempt": _optional(cs.int_schema(ge=1)),
+        }
+    )
+)

@@ -4,18 +4,20 @@ https://cloud.google.com/pubsub/docs/authenticate-push-subscriptions. Cloud Run 
 function is private; this is for where it can't.
 """
 
-import asyncio
 import json
 import logging
 import re
 import time
+from asyncio import Future
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from google.auth import jwt
 from google.auth.exceptions import GoogleAuthError
+from google.auth.transport import Response
 from google.auth.transport.requests import Request
 
+from flowhook.background import Background
 from flowhook.errors import AuthenticationFailed, PublishFailed
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,8 @@ SKEW = 10
 # Seconds for a download, until the next one, and until the next one after one that failed: tokens with an
 # invented key id must not make us ask more often.
 TIMEOUT = 5
+# Seconds that a push waits for one, whatever hangs that has no timeout, such as a name server.
+PATIENCE = 8
 PAUSE = 60
 SHORT_PAUSE = 1
 MAX_AGE = re.compile(r"max-age=(\d{1,8})")
@@ -40,27 +44,28 @@ class Keys:
         self._clock = clock
         self._certificates: Mapping[str, str] = {}
         self._expire_at = self._next_at = 0.0
-        self._downloading = asyncio.Lock()
+        self._downloads = Background("Downloading Google's keys", _download, PATIENCE)
 
     async def find(self, key_id: str) -> Mapping[str, str]:
         """The certificates, with that of `key_id` if there is one. Raises PublishFailed if there is none."""
         if self._has(key_id):
             return self._certificates
-        async with self._downloading:
-            if not self._has(key_id) and self._clock() >= self._next_at:
-                await self._download()
+        if self._clock() >= self._next_at:
+            self._next_at = self._clock() + SHORT_PAUSE
+            self._downloads.start(self._take)
+        await self._downloads.wait()
         if self._clock() >= self._expire_at:
-            raise PublishFailed("The keys that tokens are signed with can't be had now.")
+            problem = PublishFailed("The keys that tokens are signed with can't be had now.")
+            problem.unproven = True
+            raise problem
         return self._certificates
 
     def _has(self, key_id: str) -> bool:
         return key_id in self._certificates and self._clock() < self._expire_at
 
-    async def _download(self) -> None:
-        # Also where it is cancelled, for its caller went away.
-        self._next_at = self._clock() + SHORT_PAUSE
+    def _take(self, download: "Future[Response]") -> None:
         try:
-            response = await asyncio.to_thread(Request(), CERTIFICATES, timeout=TIMEOUT)
+            response = download.result()
             certificates = json.loads(response.data) if response.status == 200 else None
         except (GoogleAuthError, ValueError, RecursionError) as error:
             self._put_off(repr(error))
@@ -76,6 +81,11 @@ class Keys:
     def _put_off(self, why: str) -> None:
         log.error("Google's keys can't be downloaded: %s", why)
         self._next_at = self._clock() + SHORT_PAUSE
+
+
+def _download() -> Response:
+    response: Response = Request()(CERTIFICATES, timeout=TIMEOUT)
+    return response
 
 
 class Verifier:

@@ -6,9 +6,9 @@ Each is a file, `CATEGORY.OPERATION.json`. The command line sends them, the test
 from collections.abc import Iterable
 from pathlib import Path
 
-from flowhook.categories import CATEGORIES, OPERATIONS, Pattern
+from flowhook.categories import TYPES, Pattern
 
-TYPES = tuple(f"{category}.{operation}" for category in CATEGORIES for operation in OPERATIONS)
+__all__ = ["TYPES", "load", "path", "selected"]
 
 
 def path(event_type: str) -> Path:

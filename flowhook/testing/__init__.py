@@ -11,18 +11,20 @@ if TYPE_CHECKING:
     from flowhook.testing.emulated import flows
     from flowhook.testing.making import make_event
     from flowhook.testing.trying import Counterexample, Trial, TrialError, trials
+    from flows_emulator.client import Emulator
 
-__all__ = ["Counterexample", "Trial", "TrialError", "captured", "flows", "make_event", "trials"]
+__all__ = ["Counterexample", "Emulator", "Trial", "TrialError", "captured", "flows", "make_event", "trials"]
 
 # No module has the name of what is loaded from here: importing the module would put it in its place.
 _HOMES = {
-    "Counterexample": "trying",
-    "Trial": "trying",
-    "TrialError": "trying",
-    "captured": "captures",
-    "flows": "emulated",
-    "make_event": "making",
-    "trials": "trying",
+    "Counterexample": "flowhook.testing.trying",
+    "Emulator": "flows_emulator.client",
+    "Trial": "flowhook.testing.trying",
+    "TrialError": "flowhook.testing.trying",
+    "captured": "flowhook.testing.captures",
+    "flows": "flowhook.testing.emulated",
+    "make_event": "flowhook.testing.making",
+    "trials": "flowhook.testing.trying",
 }
 
 
@@ -30,7 +32,7 @@ def __getattr__(name: str) -> object:
     """Load a name from the module where it is defined (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    value: object = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 

@@ -1,8 +1,8 @@
 """Events without what they say: what is not the platform's own vocabulary becomes a pseudonym.
 
-A pseudonym has the length and the shape of what it stands for, and is the same wherever that comes: it is made
-with a key (HMAC-SHA256), so who hasn't the key can't find out by trying what it stands for. Moments are moved,
-all by the same time, so their order and their distances stay. Nothing of an original is looked up to mask it.
+A pseudonym has the length and the shape of what it stands for, and is the same wherever that comes. It is
+made with a key (HMAC-SHA256), so who hasn't the key can't find out by trying what it stands for. Moments are
+moved, all by the same time, so that their order and their distances stay.
 """
 
 import hashlib

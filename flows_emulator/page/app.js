@@ -2,6 +2,7 @@
 import { html, render, useCallback, useEffect, useRef, useState } from "./vendor/htm-preact-standalone.js";
 import { ask, watch } from "./api.js";
 import { Deliveries } from "./deliveries.js";
+import { changedDeliveries, live, unite } from "./live.js";
 import { Send } from "./send.js";
 import { Settings } from "./settings.js";
 
@@ -18,71 +19,77 @@ function place() {
   return { path: path in PLACES ? path : START, query: new URLSearchParams(query) };
 }
 
-// The newest deliveries after some have changed.
-function merge(deliveries, changes) {
-  const changed = new Map(
-    Object.entries(changes)
-      .filter(([topic, delivery]) => topic.startsWith("delivery ") && delivery)
-      .map(([, delivery]) => [delivery.id, delivery]),
-  );
-  if (!changed.size) return deliveries;
-  const kept = deliveries.map((delivery) => {
-    const newer = changed.get(delivery.id);
-    changed.delete(delivery.id);
-    return newer ?? delivery;
-  });
-  const oldest = kept.length >= NEWEST ? kept[kept.length - 1].id : 0;
-  const added = [...changed.values()].filter((delivery) => delivery.id > oldest);
-  return [...added, ...kept].sort((a, b) => b.id - a.id).slice(0, NEWEST);
-}
-
 function absorb(known, changes) {
-  if (!known) return known;
   const integrations = new Map(known.integrations.map((integration) => [integration.id, integration]));
   for (const [topic, state] of Object.entries(changes)) {
     if (topic.startsWith("integration ")) integrations.set(state.id, state);
   }
+  const deliveries = changedDeliveries(changes);
   return {
     ...known,
     counts: changes.counts ?? known.counts,
     streams: changes.streams ?? known.streams,
     integrations: [...integrations.values()],
-    deliveries: merge(known.deliveries, changes),
+    deliveries: deliveries.length ? unite(known.deliveries, deliveries).slice(0, NEWEST) : known.deliveries,
+    latest: Math.max(known.latest, changes.cleared ?? 0, ...deliveries.map(({ id }) => id)),
   };
 }
 
-function App() {
+// What is known, whether the emulator answers, and `listen(hear)` for every change as it comes; what was
+// missed while there was no connection is heard as `{ missed: true }`.
+function useKnown() {
   const [known, setKnown] = useState(null);
   const [online, setOnline] = useState(true);
+  const listeners = useRef(new Set());
+  const listen = useCallback((hear) => {
+    listeners.current.add(hear);
+    return () => listeners.current.delete(hear);
+  }, []);
+  useEffect(() => {
+    const state = live(() => ask("GET", "api/state"), absorb, setKnown);
+    const tell = (changes) => listeners.current.forEach((hear) => hear(changes));
+    return watch(
+      (changes) => (state.change(changes), tell(changes)),
+      (yes) => {
+        setOnline(yes);
+        if (yes) {
+          state.reload().catch(() => setOnline(false));
+          tell({ missed: true });
+        }
+      },
+    );
+  }, []);
+  return { known, online, listen };
+}
+
+function App() {
+  const { known, online, listen } = useKnown();
   const [where, setWhere] = useState(place);
-  const [said, setSaid] = useState({ text: "", bad: false });
-  // Kept here, so that it survives a look at the deliveries.
+  const [said, setSaid] = useState({ text: "" });
+  // Both are kept here, so that what was written survives a look at the deliveries.
   const [draft, setDraft] = useState(null);
+  const [forms, setForms] = useState({});
+  // How often an event was asked for or written: the draft is this page's, whichever editor shows it.
+  const wishes = useRef(0);
   const heading = useRef(null);
 
-  const refresh = useCallback(() => ask("GET", "api/state").then(setKnown, () => setOnline(false)), []);
-  const say = useCallback((text, bad = false) => setSaid({ text, bad }), []);
+  const say = useCallback((text, bad = false, action = null) => setSaid({ text, bad, action }), []);
+  const unsaved = Object.values(forms).some(Boolean);
 
   useEffect(() => {
     const moved = () => {
       setWhere(place());
-      setSaid({ text: "", bad: false });
+      setSaid({ text: "" });
     };
     addEventListener("hashchange", moved);
     return () => removeEventListener("hashchange", moved);
   }, []);
-  useEffect(
-    () =>
-      watch(
-        (changes) => setKnown((before) => absorb(before, changes)),
-        (yes) => {
-          setOnline(yes);
-          // What happened in between was not heard.
-          if (yes) refresh();
-        },
-      ),
-    [],
-  );
+  useEffect(() => {
+    if (!unsaved) return undefined;
+    const ask = (event) => event.preventDefault();
+    addEventListener("beforeunload", ask);
+    return () => removeEventListener("beforeunload", ask);
+  }, [unsaved]);
   useEffect(() => {
     document.title = `${PLACES[where.path].title} · Flows, emulated`;
     heading.current?.focus({ preventScroll: true });
@@ -91,7 +98,7 @@ function App() {
   const { title, view: View } = PLACES[where.path];
   return html`
     <a class="skip" href="#main" onClick=${(event) => (event.preventDefault(), heading.current.focus())}>Skip to the content</a>
-    <${Sidebar} path=${where.path} known=${known} />
+    <${Sidebar} path=${where.path} known=${known} unsaved=${unsaved} />
     <main id="main">
       <header class="head">
         <h1 ref=${heading} tabindex="-1">${title}</h1>
@@ -102,45 +109,57 @@ function App() {
             known=${known}
             query=${where.query}
             say=${say}
-            refresh=${refresh}
+            listen=${listen}
             draft=${draft}
             setDraft=${setDraft}
+            wishes=${wishes}
+            forms=${forms}
+            setForms=${setForms}
           />`
         : html`<p class="quiet busy">Loading</p>`}
-      <div class=${`toast ${said.bad ? "bad" : "good"} ${said.text ? "" : "none"}`} role="status" aria-live="polite">
-        ${said.text &&
-        html`<span>${said.text}</span>
-          <button type="button" class="plain" aria-label="Dismiss" onClick=${() => say("")}>×</button>`}
-      </div>
+      <${Toast} said=${said} say=${say} />
     </main>
   `;
 }
 
-function Sidebar({ path, known }) {
-  const link = (to, text, badge) => html`
+function Toast({ said, say }) {
+  const { text, bad, action } = said;
+  return html`
+    <div class=${`toast ${bad ? "bad" : "good"} ${text ? "" : "none"}`} role="status" aria-live="polite">
+      ${text &&
+      html`<span>${text}</span>
+        ${action && html`<button type="button" class="plain" onClick=${action.run}>${action.title}</button>`}
+        <button type="button" class="plain" aria-label="Dismiss" onClick=${() => say("")}>×</button>`}
+    </div>
+  `;
+}
+
+function Sidebar({ path, known, unsaved }) {
+  const link = (to, text, badges) => html`
     <a href=${`#/${to}`} aria-current=${path === to ? "page" : undefined}>
-      <span>${text}</span>${badge}
+      <span>${text}</span>${badges}
     </a>
   `;
   const { pending = 0, failed = 0 } = known?.counts ?? {};
   const lives = Object.values(known?.streams ?? {}).some((stream) => stream.running);
+  const counts = html`<span class="badges">
+    ${pending > 0 && html`<span class="badge" title=${`${pending} pending`}>${pending}<span class="unseen"> pending </span></span>`}
+    ${failed > 0 && html`<span class="badge bad" title=${`${failed} failed`}>${failed}<span class="unseen"> failed</span></span>`}
+  </span>`;
   return html`
     <nav class="side" aria-label="Sections">
-      <p class="brand"><img src="icon.svg" alt="" width="28" height="28" /><span>Flows<small>emulated</small></span></p>
-      <p class="group" id="nav-work">Webhooks</p>
-      <div role="group" aria-labelledby="nav-work">
-        ${link("send", "Send", lives && html`<span class="dot" title="Events happen by themselves"></span>`)}
-        ${link(
-          "deliveries",
-          "Deliveries",
-          pending + failed > 0 &&
-            html`<span class=${`badge ${failed ? "bad" : ""}`} title=${`${pending} pending, ${failed} failed`}>
-              ${pending + failed}
-            </span>`,
-        )}
+      <div class="inner">
+        <p class="brand"><img src="icon.svg" alt="" width="28" height="28" /><span>Flows<small>emulated</small></span></p>
+        <p class="group" id="nav-work">Webhooks</p>
+        <div role="group" aria-labelledby="nav-work">
+          ${link("send", "Send", lives && html`<span class="dot" title="Events happen by themselves"></span>`)}
+          ${link("deliveries", "Deliveries", counts)}
+        </div>
+        <p class="group" id="nav-settings">Settings</p>
+        <div role="group" aria-labelledby="nav-settings">
+          ${link("settings/integrations", "Integrations", unsaved && html`<span class="dot warn" title="Changes that are not saved"></span>`)}
+        </div>
       </div>
-      <p class="group" id="nav-settings">Settings</p>
-      <div role="group" aria-labelledby="nav-settings">${link("settings/integrations", "Integrations")}</div>
     </nav>
   `;
 }

@@ -5,7 +5,7 @@ import { pretty, visible } from "./text.js";
 
 const CHECKED = 2_000_000;
 
-export function Send({ known, query, say, draft, setDraft }) {
+export function Send({ known, query, say, draft, setDraft, wishes }) {
   const active = known.integrations.filter((integration) => !integration.softRemoved && integration.status === "active");
   const ticked = new Set(active.flatMap((integration) => integration.events));
   if (!active.length) {
@@ -16,7 +16,7 @@ export function Send({ known, query, say, draft, setDraft }) {
   }
   return html`
     <div class="columns">
-      <${Editor} known=${known} ticked=${ticked} query=${query} say=${say} draft=${draft} setDraft=${setDraft} />
+      <${Editor} known=${known} ticked=${ticked} query=${query} say=${say} draft=${draft} setDraft=${setDraft} wishes=${wishes} />
       <div class="stack">
         <${Everything} ticked=${ticked} say=${say} />
         <${Stream} known=${known} say=${say} />
@@ -26,15 +26,16 @@ export function Send({ known, query, say, draft, setDraft }) {
   `;
 }
 
-function Editor({ known, ticked, query, say, draft, setDraft }) {
+function Editor({ known, ticked, query, say, draft, setDraft, wishes }) {
   const types = known.categories.flatMap((category) => known.operations.map((operation) => `${category}.${operation}`));
   const [manner, setManner] = useState("");
   const [sent, setSent] = useState([]);
   const [busy, setBusy] = useState(false);
   const form = useRef(null);
   const type = draft?.type ?? types.find((name) => ticked.has(name)) ?? types[0];
-  // Answers may overtake each other: the last wish counts, and what was written since is not written over.
-  const wishes = useRef(0);
+  // Answers may overtake each other, and outlive the editor that asked: the last wish counts, and what was
+  // written since is not written over.
+  const rendered = wishes.current;
   const change = (part) => {
     wishes.current++;
     setDraft({ type, body: draft?.body ?? "", ...part });
@@ -57,7 +58,7 @@ function Editor({ known, ticked, query, say, draft, setDraft }) {
         body: pretty(delivery.body),
         from: again,
       }));
-    } else if (!draft && !wishes.current) {
+    } else if (!draft && wishes.current === rendered) {
       // Unless somebody was quicker: effects run after the page is painted.
       propose(type);
     }
@@ -65,6 +66,7 @@ function Editor({ known, ticked, query, say, draft, setDraft }) {
 
   async function send(event) {
     event.preventDefault();
+    if (!draft) return;
     setBusy(true);
     try {
       const wish = manner === "stale" ? { type, manner } : { body: draft.body, manner };
@@ -89,7 +91,7 @@ function Editor({ known, ticked, query, say, draft, setDraft }) {
           <label for="event-type">Event</label>
           <select id="event-type" value=${type} onChange=${(event) => propose(event.target.value)}>
             ${known.categories.map(
-              (category) => html`<optgroup key=${category} label=${category}>
+              (category) => html`<optgroup key=${category} label=${known.labels[category]}>
                 ${known.operations.map((operation) => {
                   const name = `${category}.${operation}`;
                   return html`<option key=${name} value=${name}>${name}${ticked.has(name) ? "" : " (not ticked)"}</option>`;

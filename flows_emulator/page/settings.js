@@ -5,26 +5,6 @@ import { visible } from "./text.js";
 
 const PAUSE = 150;
 const SECRET_BYTES = 24;
-const GROUPS = {
-  packets: "Packet events",
-  pipelines: "Pipeline events",
-  users: "Users events",
-  entities: "Entity events",
-  packet_comments: "Packet comments events",
-  projects: "Projects events",
-  pipeline_labels: "Pipeline labels events",
-  packet_labels: "Packet labels events",
-};
-const AUTH = {
-  bearer: "Authorization: Bearer SECRET",
-  basic: "Authorization: Basic, as the password",
-  "header:NAME": "a header that holds the secret",
-  "hmac-sha256:NAME": "a header with the HMAC-SHA256 of the body",
-  "hmac-sha1:NAME": "a header with the HMAC-SHA1 of the body",
-  "hmac-sha512:NAME": "a header with the HMAC-SHA512 of the body",
-  "standard-webhooks": "the headers of Standard Webhooks",
-  "query:NAME": "a query parameter",
-};
 const NEW = { provider: "", url: "", secret: "", auth: "bearer", status: "active", events: [] };
 
 const blank = (integration) =>
@@ -32,16 +12,23 @@ const blank = (integration) =>
     ? { ...Object.fromEntries(Object.keys(NEW).map((name) => [name, integration[name] ?? ""])), secret: "" }
     : { ...NEW };
 
+const same = (one, other) => {
+  const [a, b] = [one, other].map((form) => JSON.stringify({ ...form, events: [...form.events].sort() }));
+  return a === b;
+};
+
 function generate() {
   const bytes = crypto.getRandomValues(new Uint8Array(SECRET_BYTES));
   return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_");
 }
 
-export function Settings({ known, say }) {
+export function Settings({ known, say, forms, setForms }) {
   const newest = [...known.integrations].reverse().find((integration) => !integration.softRemoved);
-  const [chosen, choose] = useState(newest?.id ?? null);
-  const [adding, setAdding] = useState(false);
-  const integration = adding ? null : known.integrations.find(({ id }) => id === chosen);
+  const [chosen, choose] = useState(forms.new ? "new" : null);
+  const id = chosen ?? newest?.id;
+  const integration = known.integrations.find((item) => item.id === id);
+  // Of each integration what is written and not saved; null where there is nothing.
+  const write = (name, form) => setForms((before) => ({ ...before, [name]: form }));
 
   return html`
     <div class="tabs" role="tablist" aria-label="Integration settings">
@@ -51,47 +38,63 @@ export function Settings({ known, say }) {
       <div class="chips" role="group" aria-label="Integrations">
         ${known.integrations.map(
           (item) => html`
-            <button
-              type="button"
-              key=${item.id}
-              aria-pressed=${!adding && item.id === chosen}
-              onClick=${() => (choose(item.id), setAdding(false))}
-            >
+            <button type="button" key=${item.id} aria-pressed=${item.id === id} onClick=${() => choose(item.id)}>
               <span class=${`state ${item.softRemoved ? "removed" : item.status}`} aria-hidden="true"></span>
-              ${visible(item.url)}
-              ${(item.softRemoved || item.status !== "active") &&
-              html`<small>${item.softRemoved ? "removed" : item.status}</small>`}
+              ${visible(item.url)} ${about(item, forms[item.id]) && html`<small>${about(item, forms[item.id])}</small>`}
             </button>
           `,
         )}
-        <button type="button" class="add" onClick=${() => setAdding(true)} disabled=${adding}>+ Add integration</button>
+        <button type="button" class="add" aria-pressed=${id === "new"} onClick=${() => choose("new")}>
+          + Add integration ${forms.new && html`<small>draft</small>`}
+        </button>
       </div>
-      ${adding || integration
+      ${id === "new" || integration
         ? html`<${Form}
-            key=${adding ? "new" : chosen}
+            key=${id}
             known=${known}
             integration=${integration}
             say=${say}
-            saved=${(id) => (choose(id), setAdding(false))}
+            form=${forms[id] ?? blank(integration)}
+            dirty=${Boolean(forms[id])}
+            write=${(form) => write(id, form)}
+            close=${choose}
           />`
-        : html`<div class="empty">
-            <h2>No integration yet</h2>
-            <p>An integration tells Flows which events to send, and where. Add one for your receiver.</p>
-          </div>`}
+        : id
+          ? html`<p class="quiet busy">Loading</p>`
+          : html`<div class="empty">
+              <h2>No integration yet</h2>
+              <p>An integration tells Flows which events to send, and where. Add one for your receiver.</p>
+            </div>`}
     </section>
   `;
 }
 
-function Form({ known, integration, say, saved }) {
-  const [form, setForm] = useState(() => blank(integration));
+function about(integration, unsaved) {
+  const state = integration.softRemoved ? "removed" : integration.status === "active" ? "" : integration.status;
+  return [state, unsaved && "changed"].filter(Boolean).join(", ");
+}
+
+// What a person is told once it is saved.
+function outcome({ status, events }) {
+  if (status !== "active") return "Saved, and paused: nothing is sent until it is active.";
+  return events.length ? "Saved: the webhook is set up." : "Saved. No event is ticked, so none is sent yet.";
+}
+
+function Form({ known, integration, say, form, dirty, write, close }) {
   const [errors, setErrors] = useState({});
   const [busy, setBusy] = useState(false);
-  const [dirty, setDirty] = useState(!integration);
   const element = useRef(null);
+  const removed = integration?.softRemoved ?? false;
+  const path = integration ? `api/integrations/${integration.id}` : "api/integrations";
   const change = (part) => {
-    setForm((before) => ({ ...before, ...part }));
+    const next = { ...form, ...part };
+    write(integration && same(next, blank(integration)) ? null : next);
     setErrors((before) => Object.fromEntries(Object.entries(before).filter(([name]) => !(name in part))));
-    setDirty(true);
+  };
+  const discard = () => {
+    write(null);
+    setErrors({});
+    if (!integration) close(null);
   };
 
   async function save(event) {
@@ -100,13 +103,11 @@ function Form({ known, integration, say, saved }) {
     if (!form.secret && !integration?.secretSet) return refuse({ secret: "Enter a secret, or generate one." });
     setBusy(true);
     try {
-      const path = integration ? `api/integrations/${integration.id}` : "api/integrations";
       const kept = await ask(integration ? "PUT" : "POST", path, { ...form, secret: form.secret || null });
-      setForm(blank(kept));
-      setDirty(false);
+      write(null);
       setErrors({});
-      say("Saved: the webhook is set up.");
-      saved(kept.id);
+      say(outcome(kept));
+      close(kept.id);
     } catch (error) {
       const told = error.errors.map(({ pointer, detail }) => [pointer.split("/")[1], detail]);
       refuse(Object.fromEntries(told));
@@ -123,11 +124,19 @@ function Form({ known, integration, say, saved }) {
   }
 
   async function remove() {
-    await ask("DELETE", `api/integrations/${integration.id}`).then(
-      () => say("Removed. Saved again, it is back."),
+    try {
+      await ask("DELETE", path);
+      write(null);
+      say("Removed: nothing is sent there any more.", false, { title: "Undo", run: restore });
+    } catch (error) {
+      say(error.message, true);
+    }
+  }
+  const restore = () =>
+    ask("PUT", path, { ...blank(integration), secret: null }).then(
+      () => say("It is back."),
       (error) => say(error.message, true),
     );
-  }
 
   useEffect(() => {
     const pressed = (event) => {
@@ -143,8 +152,8 @@ function Form({ known, integration, say, saved }) {
   const id = integration?.id ?? "new";
   return html`
     <div class="columns">
-      <form class="card" ref=${element} onSubmit=${save} noValidate autocomplete="off">
-        ${integration?.softRemoved && html`<p class="note bad">This integration is removed. Save it to have it back.</p>`}
+      <form class="card" aria-label="Integration" ref=${element} onSubmit=${save} noValidate autocomplete="off">
+        ${removed && html`<p class="note bad">This integration is removed and sends nothing. Restore it to have it back.</p>`}
         <${Field} id=${`provider-${id}`} label="Integration provider" error=${errors.provider}>
           <select name="provider" value=${form.provider} onChange=${(event) => change({ provider: event.target.value })}>
             <option value="">Select a provider…</option>
@@ -169,21 +178,24 @@ function Form({ known, integration, say, saved }) {
           error=${errors.secret}
           change=${(secret) => change({ secret })}
         />
-        <${Auth} id=${`auth-${id}`} forms=${known.auth} value=${form.auth} error=${errors.auth} change=${(auth) => change({ auth })} />
+        <${Auth} id=${`auth-${id}`} forms=${known.auth} summaries=${known.authSummaries} value=${form.auth} error=${errors.auth} change=${(auth) => change({ auth })} />
         <label class="check">
           <input
             type="checkbox"
             name="status"
-            checked=${form.status === "active"}
+            checked=${form.status === "active" && !removed}
+            disabled=${removed}
             onChange=${(event) => change({ status: event.target.checked ? "active" : "paused" })}
           />
-          Active: the ticked events are sent
+          ${removed ? "Not active: it is removed" : "Active: the ticked events are sent"}
         </label>
         <div class="row actions">
-          <button type="submit" class="primary" disabled=${busy} aria-keyshortcuts="Control+S">${busy ? "Saving" : "Save"}</button>
-          ${dirty && html`<span class="quiet">Not saved yet</span>`}
+          <button type="submit" class="primary" disabled=${busy} aria-keyshortcuts="Control+S">${busy ? "Saving" : removed ? "Restore" : "Save"}</button>
+          ${dirty &&
+          html`<span class="quiet">Not saved yet</span>
+            <button type="button" class="plain" onClick=${discard}>Discard</button>`}
           ${integration &&
-          !integration.softRemoved &&
+          !removed &&
           html`<button type="button" class="plain danger end" onClick=${remove}>Remove</button>`}
         </div>
       </form>
@@ -215,26 +227,32 @@ function Secret({ id, value, kept, error, change }) {
           id=${id}
           name="secret"
           class="grow"
-          type=${shown ? "text" : "password"}
+          type=${shown && value ? "text" : "password"}
           value=${value}
           spellcheck="false"
           autocomplete="new-password"
-          placeholder=${kept ? "•••••••• (saved; empty keeps it)" : ""}
+          placeholder=${kept ? "•••••••• (saved)" : ""}
           aria-invalid=${error ? "true" : undefined}
           aria-describedby=${error ? `${id}-error` : `${id}-hint`}
           onInput=${(event) => change(event.target.value)}
         />
-        <button type="button" aria-pressed=${shown} onClick=${() => setShown(!shown)}>${shown ? "Hide" : "Show"}</button>
+        <button type="button" disabled=${!value} aria-pressed=${shown && Boolean(value)} onClick=${() => setShown(!shown)}>
+          ${shown && value ? "Hide" : "Show"}
+        </button>
         <button type="button" onClick=${() => (change(generate()), setShown(true))}>Generate</button>
       </div>
       ${error
         ? html`<small id=${`${id}-error`} class="error" role="alert">${error}</small>`
-        : html`<small id=${`${id}-hint`} class="quiet">The receiver’s WEBHOOK_SECRET. make run uses flowhook-development-secret.</small>`}
+        : html`<small id=${`${id}-hint`} class="quiet">
+            ${kept && !value
+              ? "One is saved, and kept if this stays empty. It is never shown again; enter or generate another to replace it."
+              : "The receiver’s WEBHOOK_SECRET. make run uses flowhook-development-secret."}
+          </small>`}
     </div>
   `;
 }
 
-function Auth({ id, forms, value, error, change }) {
+function Auth({ id, forms, summaries, value, error, change }) {
   const [kind, name = ""] = value.split(/:(.*)/s);
   const selected = forms.find((form) => form === kind || form === `${kind}:NAME`) ?? forms[0];
   const named = selected.endsWith(":NAME");
@@ -248,7 +266,7 @@ function Auth({ id, forms, value, error, change }) {
       <label for=${id}>How the secret travels</label>
       <div class="row tight">
         <select id=${id} name="auth" class="grow" value=${selected} onChange=${(event) => pick(event.target.value)}>
-          ${forms.map((form) => html`<option key=${form} value=${form}>${form} – ${AUTH[form] ?? ""}</option>`)}
+          ${forms.map((form) => html`<option key=${form} value=${form}>${form} – ${summaries[form]}</option>`)}
         </select>
         ${named &&
         html`<input
@@ -268,7 +286,7 @@ function Auth({ id, forms, value, error, change }) {
 }
 
 function Events({ known, ticked, change, error }) {
-  const { categories, operations } = known;
+  const { categories, labels, operations } = known;
   const all = categories.flatMap((category) => operations.map((operation) => `${category}.${operation}`));
   const box = (types, label) => {
     const count = types.filter((type) => ticked.includes(type)).length;
@@ -304,8 +322,8 @@ function Events({ known, ticked, change, error }) {
             (category) => html`<tr key=${category}>
               <th scope="row">
                 <label class="check">
-                  ${box(operations.map((operation) => `${category}.${operation}`), `All ${GROUPS[category] ?? category}`)}
-                  ${GROUPS[category] ?? category}
+                  ${box(operations.map((operation) => `${category}.${operation}`), `All ${labels[category]}`)}
+                  ${labels[category]}
                 </label>
               </th>
               ${operations.map(
@@ -326,7 +344,9 @@ function RawResponse({ form, id, stamp, saved }) {
   const [raw, setRaw] = useState("");
   const [stale, setStale] = useState("");
   const [copied, setCopied] = useState(false);
+  const untouched = !id && !form.url;
   useEffect(() => {
+    if (untouched) return undefined;
     let current = true;
     const settings = { ...form, provider: form.provider || undefined, secret: form.secret || null };
     const request = () => (saved ? ask("GET", `api/integrations/${id}/raw`) : ask("POST", "api/preview", { ...settings, id: id ?? "" }));
@@ -337,7 +357,7 @@ function RawResponse({ form, id, stamp, saved }) {
       );
     }, PAUSE);
     return () => ((current = false), clearTimeout(timer));
-  }, [form, id, stamp, saved]);
+  }, [JSON.stringify(form), id, stamp, saved]);
   useEffect(() => setCopied(false), [raw]);
   return html`
     <section class="card raw" aria-labelledby="raw-title">
@@ -349,8 +369,8 @@ function RawResponse({ form, id, stamp, saved }) {
       </div>
       ${raw
         ? html`<pre class=${`code ${stale ? "stale" : ""}`} tabindex="0" role="region" aria-label="Form RAW Response, JSON" dir="ltr">${visible(raw)}</pre>`
-        : !stale && html`<p class="quiet busy">Loading</p>`}
-      ${stale && html`<p class="quiet" role="status">${raw ? "As it was last valid. " : "Once the form is valid, it is here. "}${stale}</p>`}
+        : (untouched || !stale) && html`<p class=${`quiet ${untouched ? "" : "busy"}`}>${untouched ? "What Flows would show for this integration, once it has a URL." : "Loading"}</p>`}
+      ${stale && !untouched && html`<p class="quiet" role="status">${raw ? "As it was last valid. " : "Once the form is valid, it is here. "}${stale}</p>`}
       <p class="quiet">Save it as <code>raw.json</code>: <code>python -m flowhook check raw.json</code> says what it means.</p>
     </section>
   `;

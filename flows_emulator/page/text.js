@@ -3,6 +3,7 @@ import { html, useState } from "./vendor/htm-preact-standalone.js";
 
 const SHOWN = 20_000;
 const PRETTY = 300_000;
+const TAIL = 12;
 // What can't be seen, and what changes the direction of what follows. Shown as JSON would escape it.
 const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
 
@@ -10,13 +11,19 @@ export function visible(text) {
   return text.replace(UNSEEN, (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
-export function pretty(text) {
-  if (text.length > PRETTY) return text;
+// The document in a text that is not too long to be looked into; undefined where there is none.
+export function parsed(text) {
+  if (text.length > PRETTY) return undefined;
   try {
-    return JSON.stringify(JSON.parse(text), null, 2);
+    return JSON.parse(text);
   } catch {
-    return text;
+    return undefined;
   }
+}
+
+export function pretty(text) {
+  const document = parsed(text);
+  return document === undefined ? text : JSON.stringify(document, null, 2);
 }
 
 export function size(bytes) {
@@ -28,7 +35,20 @@ export function time(seconds) {
   const moment = new Date(seconds * 1000);
   const clock = moment.toLocaleTimeString("en-GB");
   const today = moment.toDateString() === new Date().toDateString();
-  return today ? clock : `${moment.toLocaleDateString("en-CA")} ${clock}`;
+  return today ? clock : `${moment.toLocaleDateString("en-GB", { day: "2-digit", month: "short" })} ${clock}`;
+}
+
+// A path or an id on one line, shortened in its middle where there is no room: how it ends tells it from others.
+// The whole text is there, to be hovered, copied and read aloud.
+export function Middle({ text }) {
+  const shown = visible(text);
+  const head = shown.slice(0, -TAIL);
+  return html`<bdi class="middle" title=${shown}>${head && html`<span>${head}</span>`}${shown.slice(-TAIL)}</bdi>`;
+}
+
+// A name that may be broken after its dots and underscores, and nowhere else unless it is endless.
+export function Name({ text }) {
+  return html`<bdi>${visible(text).split(/(?<=[._])/).map((part, index) => (index ? [html`<wbr />`, part] : part))}</bdi>`;
 }
 
 export function Body({ text, label }) {

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import APIResponse, Browser, Dialog, Page, Route, expect, sync_playwright
 
 from flowhook import samples
 from flowhook.cli.run import free_port
 from flows_emulator import local
 from flows_emulator.client import Emulator
+from flows_emulator.store import Attempt, New, Store
 from tests.support.receiver import SECRET, Receiver, until
 
 pytestmark = pytest.mark.browser
@@ -284,3 +285,280 @@ def tab_through(page: Page) -> set[str]:
         assert outline != "none", text
         reached.add(text)
     return reached
+
+
+def test_what_a_person_writes_survives_an_event_that_an_editor_before_asked_for(
+    page: Page, emulator: Emulator, running: Receiver
+) -> None:
+    emulator.connect(running.url, SECRET.decode())
+    held: list[Route] = []
+    page.route("**/api/events/packets.created", lambda route: held.append(route))  # noqa: PLW0108 - it must be a function
+    page.get_by_role("link", name="Send", exact=True).click()
+    expect(page.get_by_label("Body")).to_be_visible()
+    while not held:
+        page.wait_for_timeout(20)
+    emulator.connect(running.url, SECRET.decode(), paused=True)
+    expect(page.get_by_role("heading", name="Nobody to send to")).to_be_visible()
+    emulator.connect(running.url, SECRET.decode())
+    page.get_by_label("Body").fill("written by hand")
+    with page.expect_response("**/api/events/packets.created"):
+        held[0].continue_()
+    page.get_by_role("link", name="Deliveries", exact=True).click()
+    page.get_by_role("link", name="Send", exact=True).click()
+    expect(page.get_by_label("Body")).to_have_value("written by hand")
+
+
+def test_a_change_that_overtakes_what_was_asked_for_is_not_forgotten(
+    page: Page, emulator: Emulator, running: Receiver
+) -> None:
+    expect(page.get_by_role("heading", name="No integration yet")).to_be_visible()
+    held: list[tuple[Route, APIResponse]] = []
+    page.route("**/api/state", lambda route: held.append((route, route.fetch())))
+    page.reload()
+    while not held:
+        page.wait_for_timeout(20)
+    with page.expect_event("console", lambda message: message.text == "heard"):
+        page.evaluate(
+            "new EventSource('api/changes').onmessage = () => setTimeout(() => console.log('heard'), 300)"
+        )
+        emulator.connect(running.url, SECRET.decode())
+    route, answer = held[0]
+    assert answer.json()["integrations"] == []
+    route.fulfill(response=answer)
+    expect(page.get_by_role("button", name=running.url)).to_be_visible()
+
+
+def connected(page: Page, emulator: Emulator, running: Receiver) -> None:
+    """The page with an integration that is saved."""
+    emulator.connect(running.url, SECRET.decode(), events=["packets.*"])
+    expect(page.get_by_role("button", name=running.url)).to_be_visible()
+
+
+def test_what_is_not_saved_is_kept_marked_and_can_be_discarded(
+    page: Page, emulator: Emulator, running: Receiver
+) -> None:
+    connected(page, emulator, running)
+    page.get_by_label("Webhook URL").fill("http://127.0.0.1:1")
+    page.get_by_role("link", name="Deliveries", exact=True).click()
+    page.get_by_role("link", name="Integrations").click()
+    expect(page.get_by_label("Webhook URL")).to_have_value("http://127.0.0.1:1")
+    expect(page.get_by_text("Not saved yet")).to_be_visible()
+    asked: list[str] = []
+
+    def stay(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.dismiss()
+
+    page.once("dialog", stay)
+    page.evaluate("setTimeout(() => location.reload())")
+    while not asked:
+        page.wait_for_timeout(20)
+    assert asked == ["beforeunload"]
+    page.get_by_role("button", name="Discard").click()
+    expect(page.get_by_label("Webhook URL")).to_have_value(running.url)
+    expect(page.get_by_text("Not saved yet")).to_have_count(0)
+    # An integration that is changed elsewhere is shown as it is.
+    emulator.connect(running.url, SECRET.decode(), events=["users.*"])
+    expect(page.get_by_label("users.created")).to_be_checked()
+
+
+def test_what_is_saved_removed_and_secret_is_told_as_it_is(
+    page: Page, emulator: Emulator, running: Receiver
+) -> None:
+    page.get_by_role("button", name="Add integration").click()
+    expect(page.get_by_text("once it has a URL")).to_be_visible()
+    assert "it must be an address" not in page.locator("main").inner_text()
+    page.get_by_label("Integration provider").select_option("Flows API webhook")
+    page.get_by_label("Webhook URL").fill(running.url)
+    page.get_by_label("Secret", exact=True).fill(SECRET.decode())
+    page.get_by_role("button", name="Show").click()
+    expect(page.get_by_label("Secret", exact=True)).to_have_attribute("type", "text")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("Saved. No event is ticked, so none is sent yet.")).to_be_visible()
+    expect(page.get_by_role("button", name="Show")).to_be_disabled()
+    expect(page.get_by_text("It is never shown again")).to_be_visible()
+    page.get_by_role("button", name="Remove", exact=True).click()
+    expect(page.get_by_label("Not active: it is removed")).not_to_be_checked()
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_label("Active: the ticked events are sent")).to_be_checked()
+    assert [i["softRemoved"] for i in emulator.state()["integrations"]] == [False]
+    page.get_by_label("Active: the ticked events are sent").uncheck()
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("Saved, and paused")).to_be_visible()
+
+
+def test_clearing_asks_first_and_says_afterwards_what_was(
+    page: Page, emulator: Emulator, running: Receiver
+) -> None:
+    connected(page, emulator, running)
+    emulator.send_all()
+    page.get_by_role("link", name="Deliveries", exact=True).click()
+    page.get_by_role("button", name="Clear finished").click()
+    expect(page.get_by_role("button", name="Keep them")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    assert len(emulator.deliveries()) == 3
+    page.get_by_role("button", name="Clear finished").click()
+    page.get_by_role("dialog").get_by_role("button", name="Clear them").click()
+    expect(page.get_by_role("heading", name="Nothing left")).to_be_visible()
+    expect(page.get_by_text("3 were made so far")).to_be_visible()
+    assert emulator.deliveries() == []
+    # What is cleared from elsewhere is seen here too.
+    emulator.send_all()
+    expect(page.get_by_role("row")).to_have_count(4)
+    emulator.clear()
+    expect(page.get_by_role("heading", name="Nothing left")).to_be_visible()
+
+
+def test_pending_and_failed_are_counted_apart(page: Page, emulator: Emulator, running: Receiver) -> None:
+    connected(page, emulator, running)
+    for _ in range(3):
+        emulator.send("packets.created", manner="wrong-secret")
+    emulator.connect(f"http://127.0.0.1:{free_port()}", SECRET.decode(), events=["users.*"])
+    emulator.send("users.created", wait=False)
+    expect(page.get_by_role("link", name="Deliveries 1 pending 3 failed")).to_be_visible()
+
+
+def test_a_view_of_the_deliveries_can_be_shared(page: Page, emulator: Emulator, running: Receiver) -> None:
+    connected(page, emulator, running)
+    [wanted] = emulator.send("packets.created", manner="wrong-secret")
+    emulator.send("packets.updated", manner="wrong-secret")
+    emulator.send_all()
+    page.get_by_role("link", name="Deliveries").click()
+    page.get_by_role("button", name=re.compile("Failed")).click()
+    expect(page.get_by_role("row")).to_have_count(3)
+    page.get_by_label("Type").select_option("packets.created")
+    expect(page.get_by_role("row")).to_have_count(2)
+    page.get_by_label("Answer").select_option("4xx")
+    page.keyboard.press("Escape")
+    page.locator("h1").click()
+    page.keyboard.press("/")
+    page.keyboard.type(wanted.entity[-6:].upper())
+    expect(page).to_have_url(re.compile(r"entity="))
+    expect(page.get_by_role("row")).to_have_count(2)
+    emulator.send("packets.deleted", manner="wrong-secret")
+    shared = page.url
+    page.goto("about:blank")
+    page.goto(shared)
+    row = page.get_by_role("row").nth(1)
+    expect(row).to_contain_text("packets.created")
+    expect(page.get_by_role("row")).to_have_count(2)
+    expect(page.get_by_role("img", name=re.compile("The last"))).to_have_count(0)
+    page.get_by_label("Entity").fill("nobody")
+    expect(page.get_by_role("heading", name="Nothing selected")).to_be_visible()
+    page.get_by_role("link", name="All 6 deliveries").click()
+    expect(page.get_by_role("row")).to_have_count(7)
+    expect(page.get_by_role("img", name="The last 6: 3 delivered, 3 failed")).to_be_visible()
+
+
+def test_the_keyboard_goes_through_the_deliveries_and_the_detail_shows_what_changed(
+    page: Page, emulator: Emulator, running: Receiver
+) -> None:
+    connected(page, emulator, running)
+    emulator.send_all()
+    update = json.loads(samples.load("packets.updated"))
+    emulator.send(body=json.dumps(update).encode())
+    page.get_by_role("link", name="Deliveries", exact=True).click()
+    expect(page.get_by_role("row")).to_have_count(5)
+    for key in "jjk":
+        page.keyboard.press(key)
+    expect(page.get_by_role("link", name="packets.updated").first).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="#4 ")).to_be_focused()
+    changed = {row.get_by_role("rowheader").inner_text(): row for row in page.locator(".diff tbody tr").all()}
+    name = update["data"]["updateMask"][0]
+    row = changed[f"properties.{name}"]
+    expect(row.locator("del")).to_have_text(json.dumps(update["data"]["oldValue"]["properties"][name]))
+    expect(row.locator("ins")).to_have_text(json.dumps(update["data"]["value"]["properties"][name]))
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("heading", name="#4 ")).to_have_count(0)
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="#3 packets.deleted")).to_be_focused()
+
+
+def test_an_id_is_shortened_in_its_middle_and_a_name_is_not_broken(
+    page: Page, emulator: Emulator, running: Receiver
+) -> None:
+    emulator.connect(running.url, SECRET.decode())
+    event = json.loads(samples.load("packet_comments.deleted"))
+    event["entityPath"] = f"pipelinesPackets/pk-{'7f3a' * 12}/comments/cm-91c2"
+    emulator.send(body=json.dumps(event).encode())
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 860})
+        page.goto(f"{emulator.url}/#/deliveries")
+        path = page.locator(".middle:visible")
+        expect(path).to_have_attribute("title", event["entityPath"])
+        copied = path.evaluate(
+            "e => { getSelection().selectAllChildren(e); return getSelection().toString(); }"
+        )
+        assert copied == event["entityPath"]
+        head, whole = path.locator("span").bounding_box(), path.bounding_box()
+        assert head is not None
+        assert whole is not None
+        assert head["width"] < whole["width"] - 60, "there is no room for its end"
+        assert path.locator("span").evaluate("e => e.scrollWidth > e.clientWidth")
+        name = page.get_by_role("link", name="packet_comments.deleted")
+        assert name.evaluate("e => e.getClientRects().length") == 1
+        assert name.evaluate("e => e.offsetWidth <= e.parentElement.clientWidth")
+
+
+@pytest.fixture
+def crowded(tmp_path: Path) -> Iterator[Emulator]:
+    """An emulator that has made ten thousand deliveries."""
+    store = Store(tmp_path / "data")
+    new = [New("in-gone", "packets.updated", f"pipelinesPackets/pk-{n:08x}", b"{}") for n in range(10_000)]
+    for identifier in store.happen(new, {}, [], 0.0):
+        status = 401 if identifier % 100 == 0 else 200
+        attempt = Attempt(float(identifier), 5.0, "", [], status=status)
+        store.record(identifier, attempt, "failed" if status == 401 else "delivered", float(identifier))
+    store.close()
+    with local.emulator(tmp_path / "data", "--host", "127.0.0.1") as started:
+        yield started
+
+
+def test_ten_thousand_deliveries_scroll_and_few_of_them_are_in_the_document(
+    browser: Browser, crowded: Emulator
+) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 860})
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{crowded.url}/#/deliveries")
+    expect(page.get_by_role("table")).to_have_attribute("aria-rowcount", "10001")
+    expect(page.get_by_role("row").nth(1)).to_contain_text("0000270f")
+    # A frame every 16 ms is asked for; a busy machine gives fewer.
+    usual, most = page.evaluate(
+        """async () => {
+            const frames = [];
+            let rows = 0;
+            for (let y = 0, last = performance.now(); y < 60_000; y += 300) {
+                scrollTo(0, y);
+                await new Promise(requestAnimationFrame);
+                frames.push(performance.now() - last);
+                last = performance.now();
+                rows = Math.max(rows, document.querySelectorAll("tbody tr").length);
+            }
+            return [frames.sort((a, b) => a - b)[Math.floor(frames.length / 2)], rows];
+        }"""
+    )
+    assert most < 100
+    assert usual < 200, usual
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    expect(page.get_by_role("row").filter(has_text="pk-00000000")).to_be_visible()
+    page.get_by_role("button", name=re.compile("Failed")).click()
+    expect(page.get_by_role("table")).to_have_attribute("aria-rowcount", "101")
+    page.close()
+
+
+def test_another_address_needs_the_secret_again(page: Page, emulator: Emulator, running: Receiver) -> None:
+    emulator.connect("http://127.0.0.1:1", SECRET.decode())
+    page.get_by_role("link", name="Integrations").click()
+    page.get_by_role("button", name="http://127.0.0.1:1").click()
+    page.get_by_label("Webhook URL").fill(running.url)
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("alert").filter(has_text="enter it again")).to_be_visible()
+    expect(page.get_by_label("Secret", exact=True)).to_be_focused()
+    assert emulator.state()["integrations"][0]["url"] == "http://127.0.0.1:1"
+    page.get_by_label("Secret", exact=True).fill(SECRET.decode())
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("status").filter(has_text="Saved")).to_be_visible()
+    assert emulator.state()["integrations"][0]["url"] == running.url

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from flowhook import CommentEvent, samples
-from flowhook.cli.run import free_port
 from flowhook.testing import make_event
 from tests.support.receiver import ROOT, project, receiver
 
@@ -103,9 +102,7 @@ def test_a_chat_that_does_not_answer_is_a_failure_in_time(
         notify_chat.notify_chat(comment())
 
 
-@pytest.mark.parametrize(
-    "url", [f"http://127.0.0.1:{free_port()}/", "nonsense", "file:///etc/passwd", "ftp://x/"]
-)
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "nonsense", "file:///etc/passwd", "ftp://x/"])
 def test_a_wrong_address_is_a_failure_that_does_not_show_it(
     monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:

@@ -7,19 +7,23 @@ import hmac
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from flowhook import samples
-from flowhook.auth import ALGORITHMS, NAMED, NAMELESS, Authenticator, Form, Signed, sign
+from flowhook import samples, schemes
+from flowhook.auth import Authenticator
 from flowhook.errors import AuthenticationFailed
+from flowhook.schemes import SCHEMES, Candidate, Hmac, Scheme, StandardWebhooks
 from flowhook.secret import Secrets
 from tests.support.receiver import SECRET, Receiver, receiver, until
+from tests.support.receiver import pinned as scheme_of
+from tests.support.requests import reading
 
 EVENT = samples.load("users.updated")
 HEADER_FORMS = ["bearer", "basic", "header:x-flows-secret", "standard-webhooks"]
+ALGORITHMS = [scheme.algorithm for scheme in SCHEMES.values() if issubclass(scheme, Hmac)]
 HMAC_FORMS = [f"hmac-{algorithm}:x-flows-signature" for algorithm in ALGORITHMS]
 FORMS = [*HEADER_FORMS, *HMAC_FORMS, "query:token"]
 
@@ -67,7 +71,8 @@ SPELLINGS = [
     (b"x-signature", b"sha512=" + digest("sha512").hex().encode(), "hmac-sha512:x-signature"),
     (b"x-signature", base64.b64encode(digest("sha512")), "hmac-sha512:x-signature"),
 ]
-FORGED = [
+# A forgery, or what makes one at the time of the test: its timestamp would be too old by then.
+FORGED: list[dict[bytes, bytes] | Callable[[], dict[bytes, bytes]]] = [
     {},
     {b"authorization": b""},
     {b"authorization": b"Bearer"},
@@ -89,17 +94,17 @@ FORGED = [
     {b"x-signature": b"\xc3\xa9" * 32},
     {b"x-rubbish": bytes(range(0x80, 0x100)) * 20},
     {f"x-header-{n}".encode(): f"value {n}".encode() for n in range(100)},
-    standard(b"wrong"),
-    standard(offset=-301),
-    standard(offset=+3600),
-    standard(body=EVENT + b" "),
-    {**standard(), b"webhook-id": b"msg_2"},
-    {**standard(), b"webhook-signature": b"v1"},
-    {**standard(), b"webhook-signature": b"v1a," + b"A" * 44},
-    {**standard(), b"webhook-timestamp": b"9" * 5000},
-    {**standard(), b"webhook-timestamp": b"-1"},
-    {**standard(), b"webhook-timestamp": "١٢٣".encode()},
-    {name: value for name, value in standard().items() if name != b"webhook-id"},
+    lambda: standard(b"wrong"),
+    lambda: standard(offset=-301),
+    lambda: standard(offset=+3600),
+    lambda: standard(body=EVENT + b" "),
+    lambda: {**standard(), b"webhook-id": b"msg_2"},
+    lambda: {**standard(), b"webhook-signature": b"v1"},
+    lambda: {**standard(), b"webhook-signature": b"v1a," + b"A" * 44},
+    lambda: {**standard(), b"webhook-timestamp": b"9" * 5000},
+    lambda: {**standard(), b"webhook-timestamp": b"-1"},
+    lambda: {**standard(), b"webhook-timestamp": "١٢٣".encode()},
+    lambda: {name: value for name, value in standard().items() if name != b"webhook-id"},
 ]
 
 
@@ -122,24 +127,26 @@ def test_a_pinned_form_refuses_a_wrong_secret_and_another_body(pinned: tuple[str
     assert started.post(EVENT, form=pin, secret=b"wrong").status_code == 401
     assert started.post(EVENT, form=pin, secret=SECRET + b"0").status_code == 401
     signs_the_body = pin.startswith(("hmac", "standard"))
-    proof = sign(Form.parse(pin), SECRET, EVENT)
+    proof = scheme_of(pin).sign(SECRET, EVENT)
     other = started.client.post(f"/?{proof.query.decode()}", content=EVENT + b" ", headers=proof.headers)
     assert other.status_code == (401 if signs_the_body else 200)
 
 
 @pytest.mark.parametrize(("header", "value", "pin"), SPELLINGS)
 def test_auto_accepts_every_spelling_and_says_how_to_pin_it(header: bytes, value: bytes, pin: str) -> None:
-    request = Signed({b"host": b"localhost", header: value}, EVENT)
-    authenticator = Authenticator(Form("auto"), Secrets(b"another", SECRET))
-    asyncio.run(authenticator.authenticate(request.headers, b"", EVENT))
+    request = Candidate({b"host": b"localhost", header: value}, EVENT)
+    authenticator = Authenticator(None, Secrets(b"another", SECRET))
+    asyncio.run(authenticator.authenticate(request.headers, b"", reading(EVENT)))
     assert str(authenticator._found) == pin
-    pinned = Authenticator(Form.parse(pin), Secrets(SECRET))
-    asyncio.run(pinned.authenticate(request.headers, b"", EVENT))
+    pinned = Authenticator(scheme_of(pin), Secrets(SECRET))
+    asyncio.run(pinned.authenticate(request.headers, b"", reading(EVENT)))
 
 
-@pytest.mark.parametrize("headers", FORGED, ids=lambda headers: repr(headers)[:60])
-def test_auto_refuses_every_forgery(running: Receiver, headers: dict[bytes, bytes]) -> None:
-    response = running.post(EVENT, headers, secret=None)
+@pytest.mark.parametrize("forgery", FORGED, ids=range(len(FORGED)))
+def test_auto_refuses_every_forgery(
+    running: Receiver, forgery: dict[bytes, bytes] | Callable[[], dict[bytes, bytes]]
+) -> None:
+    response = running.post(EVENT, forgery() if callable(forgery) else forgery, secret=None)
     assert response.status_code == 401
 
 
@@ -165,42 +172,42 @@ def test_auto_logs_once_which_way_matched(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("offset", [-299, 0, 299])
 def test_standard_webhooks_tolerates_five_minutes(offset: int) -> None:
-    assert Form("standard-webhooks").proves(Signed(standard(offset=offset), EVENT), SECRET)
+    assert StandardWebhooks().verify(Candidate(standard(offset=offset), EVENT), SECRET)
 
 
 @pytest.mark.parametrize("offset", [-302, 302])
 def test_standard_webhooks_tolerates_no_more(offset: int) -> None:
-    assert not Form("standard-webhooks").proves(Signed(standard(offset=offset), EVENT), SECRET)
+    assert not StandardWebhooks().verify(Candidate(standard(offset=offset), EVENT), SECRET)
 
 
 def test_standard_webhooks_accepts_any_of_several_signatures() -> None:
     headers = standard()
     headers[b"webhook-signature"] = b"v1,AAAA v2,abc " + headers[b"webhook-signature"]
-    assert Form("standard-webhooks").proves(Signed(headers, EVENT), SECRET)
+    assert StandardWebhooks().verify(Candidate(headers, EVENT), SECRET)
 
 
 def test_standard_webhooks_takes_a_prefixed_secret_for_the_base64_of_its_key() -> None:
     key = os.urandom(24)
     secret = b"whsec_" + base64.b64encode(key)
-    form = Form("standard-webhooks")
-    assert form.proves(Signed(standard(key), EVENT), secret)
-    assert form.proves(Signed(sign(form, secret, EVENT).headers, EVENT), secret)
-    assert not form.proves(Signed(standard(secret), EVENT), secret)
+    scheme = StandardWebhooks()
+    assert scheme.verify(Candidate(standard(key), EVENT), secret)
+    assert scheme.verify(Candidate(scheme.sign(secret, EVENT).headers, EVENT), secret)
+    assert not scheme.verify(Candidate(standard(secret), EVENT), secret)
 
 
-@pytest.mark.parametrize("kind", [*NAMELESS, *NAMED])
-def test_an_empty_secret_proves_nothing(kind: str) -> None:
-    form = Form(kind, "x-name" if kind in NAMED else "")
-    proof = sign(form, b"", EVENT)
-    assert not form.proves(Signed(proof.headers, EVENT, proof.query), b"")
+@pytest.mark.parametrize("kind", SCHEMES.values(), ids=list(SCHEMES))
+def test_an_empty_secret_proves_nothing(kind: type[Scheme]) -> None:
+    scheme = kind("x-name" if kind.named else "")
+    proof = scheme.sign(b"", EVENT)
+    assert not scheme.verify(Candidate(proof.headers, EVENT, proof.query), b"")
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_no_secret_means_that_nothing_is_accepted(form: str) -> None:
-    proof = sign(Form.parse(form), SECRET, EVENT)
-    for authenticator in (Authenticator(Form("auto"), Secrets()), Authenticator(Form.parse(form), Secrets())):
+    proof = scheme_of(form).sign(SECRET, EVENT)
+    for authenticator in (Authenticator(None, Secrets()), Authenticator(scheme_of(form), Secrets())):
         with pytest.raises(AuthenticationFailed):
-            asyncio.run(authenticator.authenticate(proof.headers, b"", EVENT))
+            asyncio.run(authenticator.authenticate(proof.headers, b"", reading(EVENT)))
 
 
 @pytest.mark.parametrize(
@@ -208,9 +215,9 @@ def test_no_secret_means_that_nothing_is_accepted(form: str) -> None:
 )
 @pytest.mark.parametrize("form", FORMS)
 def test_a_secret_of_any_bytes_travels_in_every_form(form: str, secret: bytes) -> None:
-    parsed = Form.parse(form)
-    proof = sign(parsed, secret, EVENT)
-    assert parsed.proves(Signed(proof.headers, EVENT, proof.query), secret)
+    parsed = scheme_of(form)
+    proof = parsed.sign(secret, EVENT)
+    assert parsed.verify(Candidate(proof.headers, EVENT, proof.query), secret)
 
 
 def test_the_guides_example_secret_is_accepted_and_warned_about(tmp_path: Path) -> None:
@@ -235,10 +242,6 @@ def test_a_secret_file_holds_several_and_follows_a_rotation(tmp_path: Path) -> N
         path.write_bytes(new)
         until(lambda: started.post(EVENT, secret=old).status_code == 401)
         assert started.post(EVENT, secret=new).status_code == 200
-        path.unlink()
-        until(lambda: started.post(EVENT, secret=new).status_code == 401)
-        path.write_bytes(new)
-        until(lambda: started.post(EVENT, secret=new).status_code == 200)
         assert old.decode() not in started.output()
         assert new.decode() not in started.output()
 
@@ -279,20 +282,21 @@ def test_bytes_that_are_no_http_harm_nobody(running: Receiver) -> None:
 )
 def test_an_unknown_form_is_a_mistake(text: str) -> None:
     with pytest.raises(ValueError, match=r"it is none of|needs the name|takes no name"):
-        Form.parse(text)
+        schemes.parse(text)
 
 
 def test_a_secret_in_the_wrong_place_is_not_repeated() -> None:
     with pytest.raises(ValueError, match="it is none of") as mistake:
-        Form.parse(SECRET.decode())
+        schemes.parse(SECRET.decode())
     assert SECRET.decode() not in str(mistake.value)
 
 
 def test_a_form_reads_what_it_writes() -> None:
-    assert [str(Form.parse(form)) for form in FORMS] == FORMS
-    assert str(Form.parse(" Header: X-Secret ")) == "header:x-secret"
+    assert [str(scheme_of(form)) for form in FORMS] == FORMS
+    assert str(schemes.parse(" Header: X-Secret ")) == "header:x-secret"
 
 
-def test_auto_is_no_way_to_sign() -> None:
-    with pytest.raises(ValueError, match="auto"):
-        sign(Form("auto"), SECRET, EVENT)
+def test_auto_is_no_scheme() -> None:
+    assert schemes.parse("auto") is None
+    with pytest.raises(ValueError, match="auto takes no name"):
+        schemes.parse("auto:x-signature")

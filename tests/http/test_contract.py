@@ -190,13 +190,13 @@ def test_every_path_is_answered(running: Receiver, path: str) -> None:
     assert running.client.post(path, content=EVENT, headers=headers).status_code == 200
 
 
-def test_one_line_is_logged_for_each_delivery_with_the_fields_of_cloud_logging(running: Receiver) -> None:
-    before = len(running.deliveries())
+def test_one_line_is_logged_for_each_delivery_with_the_fields_of_cloud_logging(tmp_path: Path) -> None:
     trace = b"4bf92f3577b34da6a3ce929d0e0e4736"
-    running.post(EVENT, {b"traceparent": b"00-" + trace + b"-00f067aa0ba902b7-01"})
-    running.post(EVENT, secret=b"wrong-but-secret")
-    running.post(b"[]")
-    accepted, forged, refused = running.deliveries()[before:]
+    with receiver(tmp_path) as started:
+        started.post(EVENT, {b"traceparent": b"00-" + trace + b"-00f067aa0ba902b7-01"})
+        started.post(EVENT, secret=b"wrong-but-secret")
+        started.post(b"[]")
+        accepted, forged, refused = started.deliveries()
     assert accepted["severity"] == "INFO"
     assert accepted["event_id"] == hashlib.sha256(EVENT).hexdigest()
     assert accepted["event_type"] == "packets.updated"

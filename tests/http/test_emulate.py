@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from pydantic import SecretStr
 
 from flowhook import samples
 from flowhook.cli.run import free_port, listens
@@ -22,7 +23,7 @@ from flows_emulator.client import Emulator, EmulatorError, NotFinished
 from flows_emulator.integration import Integration, Settings
 from flows_emulator.sender import Sender
 from flows_emulator.store import Attempt, New, Store, StoreError
-from tests.support.command_line import flowhook
+from tests.support.command_line import flowhook, modules_after
 from tests.support.receiver import (
     FORMS,
     PATIENCE,
@@ -30,7 +31,6 @@ from tests.support.receiver import (
     SECRET,
     Receiver,
     end,
-    environment,
     receiver,
     start,
     until,
@@ -524,13 +524,61 @@ def test_the_second_waits_until_the_first_is_done(tmp_path: Path) -> None:
 
 
 def test_the_fixture_needs_only_what_a_project_has() -> None:
-    script = "import sys, flowhook.testing; print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert not {"starlette", "uvicorn", "httpx2", "sqlite3", "rich"} & set(done.stdout.split())
+    loaded = modules_after("import flowhook.testing")
+    assert not {"starlette", "uvicorn", "httpx2", "sqlite3", "rich"} & loaded
+
+
+@pytest.mark.parametrize("identifier", ["9" * 19, "9" * 30, "9" * 5_000, "0" * 30 + "1", "x", "%D9%A3"])
+def test_a_delivery_that_can_not_be_is_not_there(alone: Emulator, identifier: str) -> None:
+    path = f"/api/deliveries/{identifier}"
+    headers = {"content-type": "application/json"}
+    again = httpx2.post(f"{alone.url}{path}/again", content=b"{}", headers=headers, trust_env=False)
+    for answer in (again, get(alone, path), get(alone, f"{path}/body")):
+        assert answer.status_code == 404
+        assert "There is no delivery" in answer.json()["detail"]
+
+
+def test_the_id_of_a_preview_may_be_anything(alone: Emulator) -> None:
+    headers = {"content-type": "application/json"}
+    for identifier in ('"\\ud800"', "1e400", "9" * 4_000, "null", "[]"):
+        body = f'{{"id": {identifier}, "url": "http://127.0.0.1:1"}}'.encode()
+        answer = httpx2.post(f"{alone.url}/api/preview", content=body, headers=headers, trust_env=False)
+        assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("url", "auth", "kept"),
+    [
+        ("http://127.0.0.1:8080/other?a=1", "hmac-sha256:x-a", True),
+        ("HTTP://127.0.0.1:8080", "hmac-sha512:x-b", True),
+        ("http://127.0.0.1:8080", "standard-webhooks", True),
+        ("http://127.0.0.1:8081", "hmac-sha256:x-a", False),
+        ("http://127.0.0.1", "hmac-sha256:x-a", False),
+        ("https://127.0.0.1:8080", "hmac-sha256:x-a", False),
+        ("http://localhost:8080", "hmac-sha256:x-a", False),
+        ("http://127.0.0.1:8080@evil.example", "hmac-sha256:x-a", False),
+        ("http://127.0.0.1:8080", "hmac-sha1:x-a", False),
+        ("http://127.0.0.1:8080", "bearer", False),
+        ("http://127.0.0.1:8080", "basic", False),
+        ("http://127.0.0.1:8080", "header:x-a", False),
+        ("http://127.0.0.1:8080", "query:a", False),
+    ],
+)
+def test_the_stored_secret_is_not_given_away(alone: Emulator, url: str, auth: str, kept: bool) -> None:
+    known = alone.connect("http://127.0.0.1:8080", SECRET.decode(), auth="hmac-sha256:x-a", paused=True)
+    path = f"{alone.url}/api/integrations/{known['id']}"
+    settings = {"url": url, "auth": auth, "status": "paused"}
+    changed = httpx2.put(path, json=settings, trust_env=False)
+    assert changed.status_code == (200 if kept else 422)
+    if not kept and "@" not in url:
+        assert changed.json()["errors"][0]["pointer"] == "/secret"
+        with_secret = httpx2.put(path, json={**settings, "secret": SECRET.decode()}, trust_env=False)
+        assert with_secret.status_code == 200
+    httpx2.request("DELETE", path, headers={"content-type": "application/json"}, trust_env=False)
+
+
+def test_from_a_header_to_the_query_needs_the_secret_and_an_implied_port_is_the_same() -> None:
+    bearer = Integration.new(Settings(url="http://a.example", secret=SecretStr("x"), auth="bearer"))
+    assert bearer.needs_secret(Settings(url="http://a.example", auth="query:t"))
+    assert not bearer.needs_secret(Settings(url="http://A.example:80/x", auth="basic"))
+    assert not bearer.needs_secret(Settings(url="http://a.example", auth="hmac-sha1:x"))

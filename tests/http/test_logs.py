@@ -33,7 +33,7 @@ def entry(headers: dict[bytes, bytes], project: str = "", **noted: Any) -> dict[
 
     async def deliver() -> None:
         logs.begin(headers)
-        logs.write(logging.WARNING, "hello", **noted)
+        logs.write(logging.WARNING, "hello", None, noted)
 
     asyncio.run(deliver())
     document: dict[str, Any] = json.loads(stream.getvalue())
@@ -74,7 +74,7 @@ def test_the_lines_of_a_handler_carry_the_event() -> None:
     stream = io.StringIO()
     logs.configure("INFO", "", stream)
     logs.begin({})
-    logs.note(event_id="e1")
+    logs.note({"event_id": "e1"})
     logging.getLogger("handlers.mine").info("working")
     assert json.loads(stream.getvalue())["event_id"] == "e1"
 
@@ -92,7 +92,7 @@ def test_the_deliveries_of_a_turn_are_written_at_once_and_in_order() -> None:
 
     async def deliver(name: str) -> None:
         logs.begin({})
-        logs.write(logging.INFO, name, told=name)
+        logs.write(logging.INFO, name, None, {"told": name})
 
     async def turn() -> None:
         await asyncio.gather(*(deliver(name) for name in "abc"))
@@ -114,14 +114,21 @@ def test_a_terminal_gets_text_that_it_can_not_be_made_to_obey() -> None:
     try:
         raise ValueError("\x1b[2J\x07gone")
     except ValueError as error:
-        logs.write(
-            logging.ERROR, "packets.created \x1b[31mred\r\n2nd line", error, status=500, milliseconds=1.5
-        )
+        message = "packets.created \x1b[31mred\r\n2nd line"
+        logs.write(logging.ERROR, message, error, {"status": 500, "milliseconds": 1.5})
     text = stream.getvalue()
     assert "\x1b" not in text
     assert "\x07" not in text
     assert "\\x1b[31mred\\r\\n2nd line  [500, 1.5 ms]" in text
     assert "ValueError: \\x1b[2J\\x07gone" in text
+
+
+def test_a_terminal_gets_the_names_of_the_headers_that_were_tried() -> None:
+    stream = Terminal()
+    logs.configure("INFO", "", stream)
+    logs.begin({})
+    logs.write(logging.WARNING, "Not authentic", None, {"headers_tried": ["host", "x-\x1b[2Jodd"]})
+    assert "Not authentic  headers tried: host, x-\\x1b[2Jodd" in stream.getvalue()
 
 
 def test_a_level_hides_what_is_below_it() -> None:

@@ -1,6 +1,7 @@
 """What stops the start: one readable line that names the mistake and the fix, and no traceback."""
 
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,11 +9,12 @@ import pytest
 
 from flowhook import samples
 from flowhook.cli.run import free_port
-from tests.support.receiver import PATIENCE, end, project, receiver, start, usual_project
+from tests.support.receiver import PATIENCE, end, environment, project, receiver, start, usual_project
 
 MISTAKES = [
     ({"WEBHOOK_SECRET": ""}, "WEBHOOK_SECRET is not set"),
     ({"WEBHOOK_SECRET": "  \t "}, "WEBHOOK_SECRET is not set"),
+    ({"WEBHOOK_SECRET": "whsec_AAAA"}, "WEBHOOK_SECRET can't be used: a key of nothing but zero bytes"),
     ({"WEBHOOK_SECRET_FILE": "/nowhere"}, "WEBHOOK_SECRET and WEBHOOK_SECRET_FILE are both set"),
     (
         {"WEBHOOK_SECRET": "", "WEBHOOK_SECRET_FILE": "/nowhere"},
@@ -165,3 +167,57 @@ def test_a_handler_that_is_off_is_not_among_those_that_handled(tmp_path: Path) -
         assert (answer.status_code, answer.json()["handlers"]) == (200, ["crm.tell"])
         assert started.deliveries()[-1]["handlers"] == ["crm.tell"]
         assert "chat.post is off: URL is not set" in started.output()
+
+
+LOADS = """
+import sys
+import google.cloud.firestore
+from flowhook import on
+
+@on("*", once=True)
+def tell(event): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("target", "settings", "loaded"),
+    [
+        ("receive", {**PUBSUB, "LEDGER": "firestore"}, False),
+        ("consume", {**PUBSUB, "LEDGER": "firestore"}, True),
+    ],
+)
+def test_what_handlers_and_their_ledger_load_costs_no_start_of_who_only_publishes(
+    tmp_path: Path, target: str, settings: dict[str, str], loaded: bool
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, main; print(*sys.modules)"],
+        cwd=project(tmp_path, crm=LOADS),
+        env=environment(FUNCTION_TARGET=target, **settings),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    modules = set(done.stdout.split())
+    assert ({"google.cloud.firestore", "handlers.crm", "flowhook.firestore"} <= modules) is loaded
+    assert ("flowhook.discovery" in modules) is loaded
+
+
+def test_the_ledger_in_memory_loads_no_firestore(tmp_path: Path) -> None:
+    source = project(tmp_path, crm="from flowhook import on\n@on('*', once=True)\ndef f(event): ...")
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, main; print(*sys.modules)"],
+        cwd=source,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "google.cloud.firestore" not in done.stdout.split()
+
+
+def test_a_secret_file_with_a_key_of_zero_bytes_stops_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "secrets"
+    path.write_bytes(b"a-good-secret-of-enough-length\nwhsec_AAAA\n")
+    said = refused(tmp_path, {"WEBHOOK_SECRET": "", "WEBHOOK_SECRET_FILE": str(path)})
+    assert "has a line that can't be used: a key of nothing but zero bytes" in said
+    assert "AAAA" not in said

@@ -20,13 +20,13 @@ import httpx2
 import pytest
 
 from flowhook import samples
-from flowhook.auth import Form, sign
 from flowhook.cli.pubsub_emulator import Emulator
 from flowhook.cli.run import free_port, listens
 from tests.support import broker, tally
 from tests.support import firestore as emulated
 from tests.support.crm import Crm
-from tests.support.receiver import ROOT, SECRET, end, project, start, until
+from tests.support.front import front
+from tests.support.receiver import ROOT, SECRET, end, pinned, project, start, until
 
 EVENTS = int(os.environ.get("CRM_EVENTS", "150"))
 KILLS = 3 if EVENTS < 500 else 8
@@ -127,7 +127,7 @@ class Served:
 
 def send(port: int, body: bytes) -> None:
     """Deliver until it is accepted, as the platform does."""
-    proof = sign(Form.parse("bearer"), SECRET, body)
+    proof = pinned("bearer").sign(SECRET, body)
     deadline = time.monotonic() + PATIENCE
     while True:
         with suppress(httpx2.TransportError):
@@ -154,15 +154,16 @@ def behind(
     topic = broker.topic(emulator)
     published = {**settings, **broker.settings(emulator, topic)}
     receive, consume = (Served(folder, source, target, published) for target in ("receive", "consume"))
-    emulator.subscribe(
-        f"{topic}-crm",
-        topic,
-        pushConfig={"pushEndpoint": f"http://127.0.0.1:{consume.port}/crm.tell_crm"},
-        retryPolicy={"minimumBackoff": "0.2s", "maximumBackoff": "2s"},
-        ackDeadlineSeconds=25,
-    )
     try:
-        yield receive, consume
+        with front(consume.port) as address:
+            emulator.subscribe(
+                f"{topic}-crm",
+                topic,
+                pushConfig={"pushEndpoint": f"{address}/crm.tell_crm"},
+                retryPolicy={"minimumBackoff": "0.2s", "maximumBackoff": "2s"},
+                ackDeadlineSeconds=60,
+            )
+            yield receive, consume
     finally:
         receive.end()
         consume.end()

@@ -1,11 +1,16 @@
 """What goes over the wire is what Google's own classes write and read."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from google.pubsub_v1 import PublishRequest, PublishResponse, PubsubMessage
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flowhook.pubsub import protobuf
+from tests.support.receiver import ROOT
 
 TOPIC = "projects/demo/topics/flows"
 MESSAGES = st.tuples(
@@ -31,3 +36,26 @@ def test_what_googles_classes_answer_is_read(ids: list[str]) -> None:
 def test_what_is_no_text_is_refused(value: str) -> None:
     with pytest.raises((TypeError, ValueError)):
         protobuf.encode(b"x", {"a": value})
+
+
+GENERATED = "flowhook/pubsub/publish_pb2"
+
+
+def test_what_is_generated_is_what_the_proto_file_says(tmp_path: Path) -> None:
+    command = ["-m", "grpc_tools.protoc", "-I.", f"--python_out={tmp_path}", f"--pyi_out={tmp_path}"]
+    subprocess.run([sys.executable, *command, "flowhook/pubsub/publish.proto"], cwd=ROOT, check=True)
+    for ending in (".py", ".pyi"):
+        assert (tmp_path / GENERATED).with_suffix(ending).read_text() == (
+            (ROOT / GENERATED).with_suffix(ending).read_text()
+        )
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import google.pubsub_v1, flowhook.pubsub.protobuf",
+        "import flowhook.pubsub.protobuf, google.pubsub_v1",
+    ],
+)
+def test_a_handler_may_import_googles_classes_in_either_order(first: str) -> None:
+    subprocess.run([sys.executable, "-W", "error", "-c", first], cwd=ROOT, check=True)

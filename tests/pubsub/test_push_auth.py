@@ -607,3 +607,39 @@ def test_consume_is_a_503_where_the_keys_can_not_be_had(tmp_path: Path, google: 
     with consumer(tmp_path, google, PUSH_AUDIENCE=AUDIENCE, PUSH_SERVICE_ACCOUNT=ACCOUNT) as started:
         assert pushed(started, b"Bearer " + token()) == 503
         assert "handled" not in started.output()
+
+
+def test_threads_that_others_have_filled_keep_nobody_from_the_keys(verifier: Verifier) -> None:
+    async def scenario() -> None:
+        released = threading.Event()
+        loop = asyncio.get_running_loop()
+        for _ in range(64):
+            loop.run_in_executor(None, released.wait, 20)
+        await verifier.verify({b"authorization": b"Bearer " + token()})
+        assert not released.is_set()
+        released.set()
+
+    began = time.monotonic()
+    asyncio.run(scenario())
+    assert time.monotonic() - began < 10
+
+
+def test_a_download_that_hangs_is_waited_for_once(google: Google, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(push_auth, "PATIENCE", 0.3)
+    release = threading.Event()
+    google.before_answer = lambda: release.wait(20)
+    verifier = Verifier(AUDIENCE, ACCOUNT)
+
+    async def scenario() -> float:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for _ in range(30):
+            with pytest.raises(PublishFailed) as problem:
+                await verifier.verify({b"authorization": b"Bearer " + token()})
+            # Anybody can cause this answer, so its lines are bounded as those of a 401.
+            assert problem.value.unproven
+        release.set()
+        return loop.time() - began
+
+    assert 0.3 <= asyncio.run(scenario()) < 3
+    assert google.requests == 1

@@ -1,10 +1,11 @@
-"""The commands, run as a person runs them: in a process of their own."""
+"""The commands, run as a person runs them, and imports: in a process of their own."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.receiver import environment, usual_project
+from tests.support.receiver import ROOT, environment, usual_project
 
 
 def flowhook(*arguments: str, cwd: Path | None = None, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -22,3 +23,11 @@ def flowhook(*arguments: str, cwd: Path | None = None, **settings: str) -> subpr
         timeout=60,
         check=False,
     )
+
+
+def modules_after(statements: str, cwd: Path = ROOT, **settings: str) -> set[str]:
+    """What is loaded once a fresh process has run these statements; without what measures coverage."""
+    env = {"PATH": os.environ["PATH"], "PYTHONWARNINGS": "error", **settings}
+    command = [sys.executable, "-c", f"import sys\n{statements}\nprint(*sys.modules)"]
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())

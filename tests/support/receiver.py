@@ -17,8 +17,9 @@ from typing import Any
 
 import httpx2
 
-from flowhook.auth import Form, Proof, sign
+from flowhook import schemes
 from flowhook.cli.run import free_port, listens
+from flowhook.schemes import Proof, Scheme
 
 ROOT = Path(__file__).parents[2]
 SUPPORT = Path(__file__).parent
@@ -35,6 +36,13 @@ FORMS = (
     "hmac-sha1:x-a",
     "hmac-sha512:x-a",
 )
+
+
+def pinned(text: str) -> Scheme:
+    """The scheme of a value of WEBHOOK_AUTH that is not `auto`."""
+    scheme = schemes.parse(text)
+    assert scheme is not None
+    return scheme
 
 
 class Receiver:
@@ -56,7 +64,7 @@ class Receiver:
         secret: bytes | None = SECRET,
     ) -> httpx2.Response:
         """Send a body, signed unless the secret is None; `headers` are laid over the signed ones."""
-        proof = Proof() if secret is None else sign(Form.parse(form), secret, body)
+        proof = Proof() if secret is None else pinned(form).sign(secret, body)
         merged = {b"content-type": b"application/json", **proof.headers, **(headers or {})}
         return self.client.post(f"/?{proof.query.decode()}", content=body, headers=merged)
 
@@ -89,8 +97,14 @@ class Receiver:
 def environment(**settings: str) -> dict[str, str]:
     """What a started process sees: nothing of this one's but the path, and the settings."""
     defaults = {"PATH": os.environ["PATH"], "WEBHOOK_SECRET": SECRET.decode(), "PYTHONWARNINGS": "error"}
-    merged = {**defaults, **settings}
+    merged = {**defaults, **_measuring(), **settings}
     return {name: value for name, value in merged.items() if value}
+
+
+def _measuring() -> dict[str, str]:
+    """Where coverage is measured, it is measured in what the tests start as well."""
+    found = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    return {**found, "PYTHONPATH": str(Path(__file__).with_name("measuring"))} if found else {}
 
 
 def start(

@@ -1,7 +1,8 @@
 """What a handler declares: which updates, how often, how long, and the variables that it needs."""
 
+import asyncio
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
@@ -10,10 +11,14 @@ import pytest
 
 from flowhook import CommentEvent, Event, assembly, on, variable
 from flowhook.categories import CATEGORIES, OPERATIONS, OTHER, Pattern
+from flowhook.delivery import Outcome
 from flowhook.discovery import discover
-from flowhook.errors import MissingVariable, StartError
+from flowhook.envelope import Envelope
+from flowhook.errors import HandlersFailed, MissingVariable, StartError
 from flowhook.event_types import CommentPattern, CommentType, EventPattern, EventType
 from flowhook.handler import MARK, Declaration, Handler
+from flowhook.once import Ledger, Memory
+from flowhook.routing import Router
 from flowhook.settings import load
 from flowhook.testing import make_event
 from tests.support.routing import forget
@@ -44,7 +49,7 @@ def package(tmp_path: Path) -> Iterator[Callable[..., ModuleType]]:
 
 def prepare(package: ModuleType, environment: Mapping[str, str], **settings: str) -> None:
     """As the function that runs handlers does at its start."""
-    assembly.provider(package, load({**SECRET, **settings}), forget, environment)()
+    assembly.load(package.__name__, load({**SECRET, **settings}), forget, environment)
 
 
 def mistake(package: ModuleType, environment: Mapping[str, str], **settings: str) -> list[str]:
@@ -305,3 +310,51 @@ def test_a_ledger_is_one_of_these(value: str) -> None:
 def test_any_other_ledger_is_a_mistake(value: str) -> None:
     with pytest.raises(StartError, match="LEDGER"):
         load({**SECRET, "LEDGER": value})
+
+
+RESIZED = Envelope.of(
+    make_event("packets.updated", properties={"size": 3}, data={"updateMask": ["size"]}, entity_id="resized")
+)
+WON = Envelope.of(make_event("packets.updated", properties={"status": "won"}))
+
+
+@pytest.mark.parametrize("path", ["/", "/m.waits"])
+def test_an_update_that_changed_nothing_of_it_calls_no_handler(path: str) -> None:
+    called: list[str] = []
+    waits = Handler(
+        "m.waits",
+        (Pattern("packets", "*"),),
+        lambda event: called.append(event.entity_id),
+        changed=("status", "title"),
+        once=True,
+    )
+    memory = Memory()
+    router = Router((waits,), 5, forget, Ledger(memory))
+
+    async def scenario() -> list[Outcome]:
+        return [await router.behind(path)(event) for event in (RESIZED, WON)]
+
+    ignored, handled = asyncio.run(scenario())
+    assert (ignored.outcome, ignored.handlers or ()) == ("handled" if path == "/" else "ignored", ())
+    assert handled.handlers == ("m.waits",)
+    assert called == ["pk-7f3a"]
+    # What isn't for it isn't recorded either.
+    assert len(memory._entries) == 1
+
+
+def test_each_handler_has_its_own_time() -> None:
+    async def sleeps(event: Event) -> None:
+        await asyncio.sleep(0.5)
+
+    def made(name: str, timeout: float | None) -> Handler:
+        return Handler(name, (Pattern("*", "*"),), sleeps, timeout=timeout)
+
+    router = Router((made("m.long", 5), made("m.short", 0.1), made("m.usual", None)), 0.1, forget)
+    with pytest.raises(HandlersFailed) as failure:
+        asyncio.run(as_coroutine(router.deliver(WON)))
+    assert failure.value.members["failed"] == ["m.short", "m.usual"]
+    assert failure.value.noted["handlers"] == ["m.long"]
+
+
+async def as_coroutine(awaitable: Awaitable[Outcome]) -> Outcome:
+    return await awaitable

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from flowhook import edge, envelope, logs, samples
 from flowhook.categories import Pattern
-from flowhook.delivery import Outcome
+from flowhook.delivery import Accepted
 from flowhook.envelope import Envelope
 from flowhook.errors import PublishFailed, Reject
 from flowhook.events import Event
@@ -101,13 +101,13 @@ def left_by(accept: edge.Accept, body: bytes, status: int, respond: Respond = ed
 def by_handlers(function: Function, keep: KeepEvent = working) -> edge.Accept:
     router = Router((Handler("m.f", (Pattern("*", "*"),), function),), 0.05, keep)
 
-    async def accept(got: edge.Received) -> Outcome:
-        return await router.deliver(envelope.read(got.body))
+    async def accept(got: edge.Received) -> Accepted:
+        return envelope.read(await got.read()), router.deliver
 
     return accept
 
 
-async def defect(_got: edge.Received) -> Outcome:
+async def defect(_got: edge.Received) -> Accepted:
     raise ZeroDivisionError
 
 

@@ -3,8 +3,6 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -12,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowhook import samples
+from flowhook.admission import Admission
 from flowhook.envelope import Envelope
 from flowhook.errors import NotAnEvent, NotAPush, NotJson, Refused
 from flowhook.pubsub import push
@@ -35,25 +34,24 @@ DOCUMENTED: dict[str, Any] = {
 }
 
 
+def parses() -> Admission:
+    return Admission(100_000_000, 5)
+
+
 class Keeping:
-    """Stands where refused bodies are published, and tells which were."""
+    """Keeps in a list what is refused."""
 
     def __init__(self) -> None:
         self.kept: list[bytes] = []
 
-    @asynccontextmanager
-    async def __call__(self, body: bytes) -> AsyncIterator[None]:
-        try:
-            yield
-        except Refused:
-            self.kept.append(body)
-            raise
+    async def __call__(self, body: bytes, _problem: Refused) -> None:
+        self.kept.append(body)
 
 
 def taken(body: bytes) -> Envelope:
     """The event in a push of which nothing is kept."""
     keeping = Keeping()
-    event = asyncio.run(push.event(body, keeping))
+    event = asyncio.run(push.event(body, parses(), keeping))
     assert keeping.kept == []
     return event
 
@@ -162,7 +160,7 @@ MALFORMED = {
 def test_what_is_no_push_is_kept_whole(body: bytes) -> None:
     keeping = Keeping()
     with pytest.raises(NotAPush) as refusal:
-        asyncio.run(push.event(body, keeping))
+        asyncio.run(push.event(body, parses(), keeping))
     assert keeping.kept == [body]
     assert "secret-word" not in refusal.value.detail
 
@@ -207,14 +205,14 @@ def test_a_refusal_neither_quotes_attributes_nor_grows_with_them(attributes: dic
 def test_of_what_is_no_event_the_message_is_kept(data: bytes, refused: type[Refused]) -> None:
     keeping = Keeping()
     with pytest.raises(refused):
-        asyncio.run(push.event(carrying(data), keeping))
+        asyncio.run(push.event(carrying(data), parses(), keeping))
     assert keeping.kept == [data]
 
 
 def test_a_message_that_has_attributes_alone_is_kept_as_empty() -> None:
     keeping = Keeping()
     with pytest.raises(NotJson):
-        asyncio.run(push.event(b'{"message": {"attributes": {"a": "b"}}}', keeping))
+        asyncio.run(push.event(b'{"message": {"attributes": {"a": "b"}}}', parses(), keeping))
     assert keeping.kept == [b""]
 
 
@@ -222,7 +220,7 @@ def refused_or_taken(body: bytes) -> None:
     """Whatever it is: an event of which nothing is kept, or a refusal that is kept once and can be told."""
     keeping = Keeping()
     try:
-        asyncio.run(push.event(body, keeping))
+        asyncio.run(push.event(body, parses(), keeping))
     except Refused as refusal:
         assert len(keeping.kept) == 1
         json.dumps(refusal.document()).encode()
@@ -234,7 +232,7 @@ def refused_or_taken(body: bytes) -> None:
 def test_no_body_makes_anything_but_a_refusal(body: bytes) -> None:
     keeping = Keeping()
     with pytest.raises(Refused):
-        asyncio.run(push.event(body, keeping))
+        asyncio.run(push.event(body, parses(), keeping))
     assert keeping.kept == [body]
 
 

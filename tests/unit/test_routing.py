@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from flowhook import CommentEvent, Event, Reject, calling, on
+from flowhook import CommentEvent, Event, Reject, calling, on, settings
 from flowhook.categories import Pattern
 from flowhook.delivery import Outcome
+from flowhook.destinations import router_provider
 from flowhook.discovery import discover
 from flowhook.envelope import Envelope
 from flowhook.errors import HandlersFailed, HandlerStuck, StartError
@@ -251,7 +252,7 @@ def test_calls_that_outlive_their_time_are_bounded_and_their_handler_is_named(
 ) -> None:
     monkeypatch.setattr(calling, "MAX_STUCK", 10)
     release = threading.Event()
-    before = threading.active_count()
+    before = set(threading.enumerate())
 
     def hangs(event: Event) -> None:
         release.wait(30)
@@ -266,7 +267,7 @@ def test_calls_that_outlive_their_time_are_bounded_and_their_handler_is_named(
                 await made.deliver(ENVELOPE)
             failures.append(failure.value)
             assert failure.value.noted["handlers"] == ["works"]
-        threads = threading.active_count() - before
+        threads = len(set(threading.enumerate()) - before)
         release.set()
         await asyncio.to_thread(until, lambda: not made._caller._threads._stuck.total())
         return threads, [f for f in failures if isinstance(f, HandlersFailed)], await made.deliver(ENVELOPE)
@@ -289,7 +290,7 @@ def test_stuck_calls_of_many_handlers_are_bounded_together(monkeypatch: pytest.M
     monkeypatch.setattr(calling, "MAX_STUCK", 2)
     monkeypatch.setattr(calling, "MAX_THREADS", 3)
     release = threading.Event()
-    before = threading.active_count()
+    before = set(threading.enumerate())
 
     async def scenario() -> int:
         stuck = tuple(handler(lambda event: release.wait(30) and None, f"h{n}") for n in range(8))
@@ -298,7 +299,7 @@ def test_stuck_calls_of_many_handlers_are_bounded_together(monkeypatch: pytest.M
             for one in stuck:
                 with pytest.raises(HandlersFailed):
                     await made.behind(f"/{one.name}")(ENVELOPE)
-        threads = threading.active_count() - before
+        threads = len(set(threading.enumerate()) - before)
         release.set()
         return threads
 
@@ -371,6 +372,35 @@ def test_blocking_while_it_is_cancelled_is_named_too(caplog: pytest.LogCaptureFi
     with pytest.raises(HandlersFailed):
         deliver(blocks, timeout=0.05)
     assert "h0 held up everything else" in caplog.text
+
+
+PUBSUB = {
+    "WEBHOOK_SECRET": "x" * 16,
+    "DELIVERY": "pubsub",
+    "GOOGLE_CLOUD_PROJECT": "demo",
+}
+
+
+def test_the_router_finds_the_handlers_when_it_is_asked_for(package: Callable[..., ModuleType]) -> None:
+    package(broken="undefined")
+    provide = router_provider("made", settings.load(PUBSUB), forget)
+    with pytest.raises(StartError, match="NameError"):
+        provide()
+
+
+@pytest.mark.parametrize("runs_handlers", [{"FUNCTION_TARGET": "consume"}, {"DELIVERY": "inline"}])
+def test_who_runs_handlers_has_them_found_at_once(
+    package: Callable[..., ModuleType], runs_handlers: dict[str, str]
+) -> None:
+    package(broken="undefined")
+    with pytest.raises(StartError, match="NameError"):
+        router_provider("made", settings.load({**PUBSUB, **runs_handlers}), forget)
+
+
+def test_the_router_is_made_once(package: Callable[..., ModuleType]) -> None:
+    package(a="@on('*')\ndef f(event): ...")
+    provide = router_provider("made", settings.load(PUBSUB), forget)
+    assert provide() is provide()
 
 
 WRONG = [

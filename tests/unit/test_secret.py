@@ -1,13 +1,20 @@
-"""The secret file: when it is read, what is believed, and for how long."""
+"""The secret file: when it is read, what is trusted, and for how long."""
 
 import asyncio
+import logging
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from flowhook import secret
-from flowhook.secret import SecretFile
+from flowhook.errors import NoSecret
+from flowhook.secret import SecretFile, is_void
 from tests.support.clock import Clock
+
+# Within the minute, more often than the log needs to say so.
+SPOILT_READS = 10
 
 
 @pytest.fixture
@@ -30,18 +37,17 @@ def test_a_request_after_a_while_starts_a_read_and_does_not_wait_for_it(path: Pa
         path.write_bytes(b"new")
         clock.now += SecretFile.REREAD_AFTER + 1
         assert await secrets.accepted() == (b"old",)
-        assert secrets._reading is not None
-        await secrets._reading
+        await secrets._reads.wait()
         assert await secrets.accepted() == (b"new",)
 
     asyncio.run(scenario())
 
 
-def test_an_instance_that_slept_reads_before_it_believes(path: Path, clock: Clock) -> None:
+def test_an_instance_that_slept_reads_before_it_trusts(path: Path, clock: Clock) -> None:
     async def scenario() -> None:
         secrets = SecretFile(path, clock)
         path.write_bytes(b"new")
-        clock.now += SecretFile.BELIEVED_FOR + 1
+        clock.now += SecretFile.TRUSTED_FOR + 1
         assert await secrets.accepted() == (b"new",)
 
     asyncio.run(scenario())
@@ -68,31 +74,135 @@ def test_wrong_secrets_cause_one_read_a_second_at_most(
     assert len(reads) <= 5
 
 
-def test_a_file_that_is_gone_is_believed_no_more_and_comes_back(path: Path, clock: Clock) -> None:
-    async def scenario() -> None:
-        secrets = SecretFile(path, clock)
-        path.unlink()
-        clock.now += SecretFile.PAUSE + 1
-        assert await secrets.renewed() == ()
-        path.write_bytes(b"back")
-        clock.now += SecretFile.PAUSE + 1
-        assert await secrets.renewed() == (b"back",)
-
-    asyncio.run(scenario())
+def lose(path: Path) -> None:
+    path.unlink()
 
 
-def test_a_read_that_hangs_holds_nobody_and_nothing_stale_is_accepted(
-    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+def make_unreadable(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b" \n\n")
+
+
+def leave_a_void_one(path: Path) -> None:
+    path.write_bytes(b"whsec_AAAA")
+
+
+@pytest.mark.parametrize("spoil", [lose, make_unreadable, empty, leave_a_void_one])
+def test_the_last_good_secrets_are_trusted_for_a_minute_and_then_none(
+    path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, spoil: Callable[[Path], None]
 ) -> None:
     async def scenario() -> None:
         secrets = SecretFile(path, clock)
-        monkeypatch.setattr(secrets, "PATIENCE", 0.05)
-        hanging = asyncio.Event()
-        monkeypatch.setattr(secrets, "_read", hanging.wait)
-        clock.now += SecretFile.PAUSE + 1
-        assert await secrets.renewed() == (b"old",)
-        clock.now += SecretFile.BELIEVED_FOR
-        assert await secrets.accepted() == ()
-        hanging.set()
+        spoil(path)
+        for _ in range(SPOILT_READS):
+            clock.now += SecretFile.TRUSTED_FOR / SPOILT_READS
+            assert await secrets.renewed() == (b"old",)
+        clock.now += 0.001
+        for ask in (secrets.accepted, secrets.renewed):
+            with pytest.raises(NoSecret):
+                await ask()
 
     asyncio.run(scenario())
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+@pytest.mark.parametrize("content", [b"old", b"new"])
+def test_a_file_that_is_good_again_is_trusted_at_once(path: Path, clock: Clock, content: bytes) -> None:
+    async def scenario() -> None:
+        secrets = SecretFile(path, clock)
+        path.unlink()
+        clock.now += SecretFile.TRUSTED_FOR + 1
+        with pytest.raises(NoSecret):
+            await secrets.accepted()
+        path.write_bytes(content)
+        clock.now += SecretFile.PAUSE + 0.1
+        assert await secrets.accepted() == (content,)
+
+    asyncio.run(scenario())
+
+
+def test_a_secret_that_is_removed_is_trusted_no_more_though_the_file_is_lost_next(
+    path: Path, clock: Clock
+) -> None:
+    async def scenario() -> None:
+        secrets = SecretFile(path, clock)
+        path.write_bytes(b"new")
+        clock.now += SecretFile.PAUSE + 0.1
+        assert await secrets.renewed() == (b"new",)
+        path.unlink()
+        clock.now += SecretFile.PAUSE + 0.1
+        assert await secrets.renewed() == (b"new",)
+
+    asyncio.run(scenario())
+
+
+def test_a_void_line_is_not_accepted_and_the_log_says_so_once(
+    path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        secrets = SecretFile(path, clock)
+        path.write_bytes(b"new\nwhsec_AAAA\n")
+        for _ in range(3):
+            clock.now += SecretFile.PAUSE + 0.1
+            assert await secrets.renewed() == (b"new",)
+
+    asyncio.run(scenario())
+    errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(errors) == 1
+    assert errors[0].startswith("1 lines of the secret file are not accepted")
+    assert "AAAA" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "text", [b"whsec_AAAA", b"whsec_", b"whsec_AA==", b"AAAAAAAAAAAA", b"\0\0", b"whsec_\0"]
+)
+def test_a_key_of_zero_bytes_is_void(text: bytes) -> None:
+    assert is_void(text)
+
+
+@pytest.mark.parametrize("text", [b"whsec_AAAB", b"AAAAA", b"x", b"whsec_!", b"\0x", b"whsec", b"\xff"])
+def test_another_key_is_not(text: bytes) -> None:
+    assert not is_void(text)
+
+
+def test_a_read_that_hangs_is_waited_for_and_logged_once_and_nothing_stale_is_accepted(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    released = threading.Event()
+    reads: list[Path] = []
+
+    def hang(file: Path) -> tuple[bytes, ...]:
+        reads.append(file)
+        released.wait(20)
+        return (b"stale",)
+
+    async def scenario() -> None:
+        monkeypatch.setattr(SecretFile, "PATIENCE", 0.3)
+        secrets = SecretFile(path, clock)
+        monkeypatch.setattr(secret, "read_secrets", hang)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for _ in range(20):
+            clock.now += SecretFile.PAUSE + 0.1
+            assert set(await asyncio.gather(secrets.renewed(), secrets.accepted())) == {(b"old",)}
+        clock.now += SecretFile.TRUSTED_FOR
+        with pytest.raises(NoSecret):
+            await secrets.accepted()
+        assert loop.time() - began < 3
+        released.set()
+        assert secrets._reads._result is not None
+        assert await secrets._reads._result == (b"stale",)
+        # It may have read what was there when it began, more than a minute ago.
+        monkeypatch.setattr(secrets, "_start_reading", bool)
+        with pytest.raises(NoSecret):
+            await secrets.accepted()
+
+    asyncio.run(scenario())
+    assert len(reads) == 1
+    assert [r.getMessage() for r in caplog.records if "has taken more" in r.getMessage()] == [
+        "Reading the secret file has taken more than 0.3 s; nobody waits for it any more"
+    ]

@@ -1,0 +1,40 @@
+"""Deploy to Google Cloud, and look after what is deployed: what ./deploy.sh starts.
+
+`./deploy.sh --help` says which commands and options there are.
+"""
+
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from flowhook.cli import doctor
+from flowhook.cli.errors import CommandError
+from flowhook.deploy import commands
+from flowhook.deploy.errors import DeployError
+from flowhook.deploy.surroundings import Row, Surroundings, Visit
+
+
+def run(words: Sequence[str]) -> int:
+    """Run one of the commands. Being told to end is being interrupted: what is held is given back."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    return commands.main(words, Surroundings(Path.cwd(), ByHttp()))
+
+
+class ByHttp:
+    """The doctor of the command line."""
+
+    def examine(self, visit: Visit) -> list[Row]:
+        """Send, look, and tell what was seen. Raises DeployError where nothing answers."""
+        place = visit.place
+        try:
+            with doctor.Receiver(visit.url, doctor.scheme_of(visit.auth), visit.secret) as receiver:
+                topics = doctor.Topics(
+                    visit.api, place, place.called("events") if visit.pubsub else "", place.called("rejected")
+                )
+                return [*doctor.examine(receiver, topics, visit.patience)]
+        except CommandError as error:
+            raise DeployError(str(error)) from None
+
+    def report(self, rows: Sequence[Row], url: str) -> None:
+        """Show the table."""
+        doctor.report(rows, url)

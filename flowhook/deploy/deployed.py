@@ -1,0 +1,48 @@
+"""What a deployment knows of what it deploys: the only module here that imports others of flowhook."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from flowhook import canary, envelope
+from flowhook.categories import Pattern
+from flowhook.handler import Handler
+from flowhook.pubsub import messages, subscriptions
+from flowhook.secret import SHORT
+from flowhook.settings import DECLARED, Setting
+
+# The handler and the entity key of the doctor's event.
+DOCTOR, DOCTOR_KEY = canary.HANDLER, canary.KEY
+SHORTEST_SECRET = SHORT
+LONGEST_NAME = subscriptions.MAX_NAME
+EVERYTHING = (Pattern("*", "*"),)
+
+
+class Push(NamedTuple):
+    """What pushing to a handler takes: a subscription's name, the path of its push, its filter."""
+
+    name: str
+    path: str
+    filter: str
+
+
+# Each has what reads it, which raises ValueError that says what is wrong.
+SETTINGS: tuple[Setting, ...] = tuple(DECLARED.values())
+DELIVERY_TIMEOUT: Setting = DECLARED["delivery_timeout"]
+
+
+def push_to(handler: str, patterns: Sequence[str], prefix: str) -> Push:
+    """What a handler needs; without patterns, as if it took everything."""
+    parsed = tuple(map(Pattern.parse, patterns)) or EVERYTHING
+    (needed,) = subscriptions.needed([Handler(handler, parsed, _nothing)], "any-topic", prefix)
+    return Push(needed.name, needed.path, needed.filter)
+
+
+def doctors_event() -> tuple[bytes, Mapping[str, str]]:
+    """An event of the doctor's that nobody else sends, with the attributes that its message has."""
+    event = envelope.read(canary.body(secrets.token_hex(8)))
+    return event.body, messages.of_event(event).attributes
+
+
+def _nothing(_event: object) -> None:
+    """Stands for a handler's function, which a deployment never calls."""

@@ -1,0 +1,192 @@
+"""A deployment, from the plan to what is there, in the order that loses nothing.
+
+What goes away is worked off while the old `consume` still knows it; then `consume`; who may call it; what is
+pushed to it, once a push has been seen to arrive; then `receive`; and last, what is no longer planned.
+"""
+
+from collections.abc import Iterable
+
+from flowhook.deploy import (
+    declared,
+    diff,
+    functions,
+    ledger,
+    lock,
+    plan,
+    probing,
+    project,
+    retirement,
+    secrets,
+    services,
+    source,
+    state,
+)
+from flowhook.deploy.declared import Declared
+from flowhook.deploy.errors import DeployError, Refusal
+from flowhook.deploy.resources import CONSUME, RECEIVE, Binding
+from flowhook.deploy.run import Deployment
+
+# https://cloud.google.com/pubsub/docs/reference/rest/v1/projects.subscriptions#Subscription
+DELETED_TOPIC = "_deleted-topic_"
+
+
+def check(run: Deployment) -> None:
+    """Look at the source and the project; what is wrong with them stops a deployment before it begins."""
+    run.handlers = run.around.declared(run.around.folder)
+    source.requirements(run.around.folder)
+    ledger.check_package(run.options, run.handlers, run.around.folder)
+    settings = plan.environment(run.options, run.place, CONSUME)
+    run.around.check_source(run.around.folder, settings)
+    project.check_billing(run.api.billed_to(""), run.place)
+
+
+def check_topics(run: Deployment) -> None:
+    """Raise DeployError where somebody has deleted a topic: its subscriptions never get another one.
+
+    What still waits in them may be wanted, so a person decides.
+    """
+    ours = run.state.ours("subscription", run.place)
+    if lost := sorted(name for name, found in ours.items() if found.get("topic") == DELETED_TOPIC):
+        raise DeployError(
+            f"the topic of {', '.join(lost)} has been deleted, and a subscription never gets another one. "
+            "Look at what still waits there, then\n"
+            f"gcloud pubsub subscriptions delete {' '.join(lost)} --project={run.place.project}\n"
+            "and run this again"
+        )
+
+
+def enable_apis(run: Deployment) -> None:
+    """Enable what is missing, and make sure of Pub/Sub's own account, each time."""
+    bootstrap = run.api.billed_to("")
+    if missing := run.missing_apis():
+        run.tell(f"enable {', '.join(missing)}")
+        project.enable(bootstrap, run.place, missing)
+        run.changed = True
+        run.state.apis = project.enabled(bootstrap, run.place) | set(missing)
+    if run.options.pubsub:
+        project.make_sure_of_the_agent(bootstrap, run.place)
+
+
+def carry_out(run: Deployment, new_secret: bytes) -> None:
+    """Make it so."""
+    with lock.held(run.api, run.place, run.options.break_lock):
+        run.read()
+        run.is_new_here = ("function", run.place.called(RECEIVE)) not in run.state.found
+        lay_foundations(run, new_secret)
+        with source.staged(run.around.folder) as folder:
+            if run.options.pubsub:
+                retirement.retire_handlers(run)
+                deploy_function(run, CONSUME, lambda command: run.around.gcloud(command, folder))
+                run.allow_these(_missing(run, "service", CONSUME))
+                start_pushing(run)
+            deploy_function(run, RECEIVE, lambda command: run.around.gcloud(command, folder))
+        let_everybody_in(run)
+        run.apply("channel")
+        run.apply("alert")
+        retirement.clear_away(run)
+
+
+def lay_foundations(run: Deployment, new_secret: bytes) -> None:
+    """Everything but the functions. Subscriptions begin without pushing: what is published waits in them."""
+    run.apply("account", "topic", "repository", "secret", "database")
+    if ledger.is_needed(run.options, run.handlers):
+        ledger.have_it_expire(run.api, run.place)
+    store_secrets(run, new_secret)
+    run.apply("subscription", but=("pushConfig",))
+    retirement.date_successors(run)
+    run.allow("account", "project", "repository", "secret", "topic", "subscription")
+
+
+def store_secrets(run: Deployment, new_secret: bytes) -> None:
+    """A version for each secret that has none, or another value than the env file gives."""
+    versions, place = run.state.versions, run.place
+    if place.secret not in versions:
+        versions[place.secret] = secrets.add(run.api, place, place.secret, new_secret).number
+        run.changed = True
+        if not run.options.secret_file:
+            show_secret(run, new_secret)
+    names = {variable.name: place.variable(variable.name) for variable in secret_variables(run.handlers)}
+    for secret, value in secrets.values(run.options, names).items():
+        versions[secret] = secrets.add(run.api, place, secret, value).number
+
+
+def secret_variables(handlers: Iterable[Declared]) -> list[declared.Variable]:
+    """The handlers' variables that nobody may see."""
+    return [v for handler in handlers for v in handler.variables or () if v.secret]
+
+
+def show_secret(run: Deployment, secret: bytes) -> None:
+    """Once, to a person or into a file that only its owner can read."""
+    where = "In Flows: Settings > Integrations > Webhook settings > Secret."
+    if run.around.on_a_terminal():
+        run.around.show(f"\nThe secret, shown this once. {where}\n\n    {secret.decode()}\n")
+        return
+    path = run.around.folder / f".env.secret.{run.place.project}.{run.place.name}"
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600, exist_ok=False)
+    path.write_bytes(secret + b"\n")
+    run.tell(f"The secret is in {path}, for nobody watches; remove that file when Flows has it. {where}")
+
+
+def deploy_function(run: Deployment, target: str, build: functions.Build) -> None:
+    """Build and deploy one of the functions."""
+    name = run.place.called(target)
+    resource = next(r for r in run.plan().of("function") if r.name == name)
+    run.tell(f"deploy {name} (some minutes)")
+    run.state.found[resource.key] = functions.deploy(run.api, run.place, resource, build, run.granted_at)
+    service = services.read(run.api, run.place, target)
+    run.state.found["service", name] = services.described(service)
+    state.read_these(run.api, run.place, run.state, [("service", name)])
+    run.changed = True
+
+
+def _missing(run: Deployment, kind: str, target: str) -> list[Binding]:
+    grants = diff.grants(run.plan(), run.state.policies)
+    return [grant.binding for grant in grants if grant.binding.target == (kind, run.place.called(target))]
+
+
+def start_pushing(run: Deployment) -> None:
+    """Push to `consume`: the doctor's event first, and the handlers' once that has been seen to arrive.
+
+    A handler that is tried five times would else bury its first events while the grants spread.
+    """
+    waiting = [c for c in run.changes() if c.resource.kind == "subscription" and "pushConfig" in c.paths]
+    if not waiting:
+        return
+    doctors = [c for c in waiting if plan.handler_of(run.place, c.resource.name) == plan.DOCTOR.name]
+    run.do(doctors)
+    probing.see_a_push(run.api, run.place)
+    run.do(change for change in waiting if change not in doctors)
+
+
+def let_everybody_in(run: Deployment) -> None:
+    """Flows has no Google identity, so `receive` is open; written only where it differs.
+
+    Raises DeployError where the organization forbids it.
+    """
+    name = run.place.called(RECEIVE)
+    service = next(r for r in run.plan().of("service") if r.name == name)
+    wanted = service.wanted["invokerIamDisabled"]
+    if bool(run.state.found[service.key].get("invokerIamDisabled")) != wanted:
+        run.tell(f"{'no check' if wanted else 'check'} of who calls {name}")
+        changed = services.change(
+            run.api, run.place, RECEIVE, "invokerIamDisabled", lambda _now: {"invokerIamDisabled": wanted}
+        )
+        run.state.found[service.key] = services.described(changed)
+        run.changed = True
+    try:
+        run.allow_these(_missing(run, "service", RECEIVE))
+    except Refusal as refusal:
+        if refusal.status in (400, 412) and refusal.reason is None:
+            raise DeployError(_forbidden(run, refusal)) from None
+        raise
+
+
+def _forbidden(run: Deployment, refusal: Refusal) -> str:
+    return (
+        f"{run.place.called(RECEIVE)} must be open to everybody, for Flows has no Google identity, and a "
+        "policy of your organization forbids allUsers.\nGive --public no-check (PUBLIC=no-check in the env "
+        f"file), which Google recommends for that, or let an administrator exempt project {run.place.project}"
+        " from\n"
+        f"{functions.ORGANIZATION}, and run this again.\n{refusal}"
+    )

@@ -1,0 +1,98 @@
+"""Messages, for the little that a deployment sends and looks at itself: publish, pull, acknowledge, tap."""
+
+import base64
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from flowhook.deploy.kinds import KINDS, PUBSUB
+from flowhook.deploy.resources import OURS, Place
+from flowhook.deploy.rest import Api
+
+PULLED_AT_ONCE = 100
+# The label of a tap: since when it is there, in seconds since 1970.
+TAP = "flowhook-tap"
+# Should this process die, Pub/Sub removes a tap after the shortest time that it allows.
+LIFETIME = {
+    "expirationPolicy": {"ttl": "86400s"},
+    "messageRetentionDuration": "600s",
+    "ackDeadlineSeconds": 10,
+}
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """A message that waits to be acknowledged."""
+
+    ack_id: str
+    data: bytes
+    attributes: Mapping[str, str]
+    published: str
+
+
+def publish(api: Api, place: Place, topic: str, messages: Sequence[tuple[bytes, Mapping[str, str]]]) -> None:
+    """Publish to a topic, all in one request."""
+    body = [{"data": base64.b64encode(data).decode(), "attributes": dict(given)} for data, given in messages]
+    api.request("POST", f"{PUBSUB}/projects/{place.project}/topics/{topic}:publish", {"messages": body})
+
+
+def pull(api: Api, place: Place, subscription: str) -> list[Pulled]:
+    """What waits now, at most a hundred; none is no proof that nothing waits."""
+    body = {"maxMessages": PULLED_AT_ONCE, "returnImmediately": True}
+    answer = api.request("POST", f"{_address(place, subscription)}:pull", body)
+    return [_pulled(received) for received in answer.get("receivedMessages", ())]
+
+
+def acknowledge(api: Api, place: Place, subscription: str, messages: Sequence[Pulled]) -> None:
+    """Have messages not delivered again."""
+    if messages:
+        ids = [message.ack_id for message in messages]
+        api.request("POST", f"{_address(place, subscription)}:acknowledge", {"ackIds": ids})
+
+
+class Tap:
+    """A subscription for a moment: sees what arrives in a topic from now on, and takes it from nobody."""
+
+    def __init__(self, api: Api, place: Place, name: str) -> None:
+        self._api = api
+        self._place = place
+        self._name = name
+        self._seen: list[Pulled] = []
+        self.clock = api.clock
+
+    def wait(self, ours: Callable[[Pulled], bool], patience: float) -> bool:
+        """Whether a message that is ours arrives within so many seconds."""
+        pauses = self.clock.pauses(patience)
+        while not any(map(ours, self._seen)):
+            arrived = pull(self._api, self._place, self._name)
+            acknowledge(self._api, self._place, self._name, arrived)
+            self._seen += arrived
+            if not arrived and next(pauses, None) is None:
+                return False
+        return True
+
+
+@contextmanager
+def tapped(api: Api, place: Place, topic: str, filter_: str) -> Iterator[Tap]:
+    """A tap on a topic, gone at the end; a filter keeps a busy topic's other messages away from it."""
+    name = f"{topic}-doctor-{secrets.token_hex(4)}"
+    fields = {"topic": f"projects/{place.project}/topics/{topic}", "filter": filter_}
+    labels = {TAP: str(int(api.clock.now())), **({OURS: place.name} if place.name else {})}
+    url = _address(place, name)
+    api.create("PUT", url, {**fields, "labels": labels, **LIFETIME}, lambda: api.find(url))
+    try:
+        yield Tap(api, place, name)
+    finally:
+        api.remove(url)
+
+
+def _pulled(received: Mapping[str, Any]) -> Pulled:
+    message = received["message"]
+    data = base64.b64decode(message.get("data", ""))
+    return Pulled(received["ackId"], data, message.get("attributes", {}), message.get("publishTime", ""))
+
+
+def _address(place: Place, subscription: str) -> str:
+    return KINDS["subscription"].address(place, subscription)

@@ -1,0 +1,114 @@
+"""Who may do what: policies, read and written whole, so that nothing foreign in them is lost.
+
+Version 3 keeps conditions, the etag tells that somebody else was faster:
+https://cloud.google.com/iam/docs/allow-policies#etag
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flowhook.deploy import diff
+from flowhook.deploy.clock import PATIENCE
+from flowhook.deploy.errors import Refusal
+from flowhook.deploy.kinds import KINDS
+from flowhook.deploy.resources import Binding, Place
+from flowhook.deploy.rest import Api, Document
+
+VERSION = 3
+# What a condition of ours is called, beside what it says.
+TITLE = "flowhook"
+PROJECTS = "https://cloudresourcemanager.googleapis.com/v3/projects"
+# Kinds whose policy is read with POST.
+BY_POST = ("project", "account")
+
+Target = tuple[str, str]
+
+
+def read(api: Api, place: Place, target: Target) -> Document:
+    """The policy of a resource; empty where nobody has written one, or where the resource isn't there."""
+    try:
+        return _read(api, place, target)
+    except Refusal as refusal:
+        if refusal.status == 404:
+            return {}
+        raise
+
+
+def allow(api: Api, place: Place, target: Target, bindings: Sequence[Binding]) -> Document:
+    """Give the bindings, all of one resource, and take away what is left of accounts that were deleted."""
+    return _rewrite(api, place, target, lambda policy: _with(policy, bindings))
+
+
+def withdraw(api: Api, place: Place, target: Target, members: Sequence[str]) -> Document:
+    """Take every role from some members."""
+    return _rewrite(api, place, target, lambda policy: _without(policy, members))
+
+
+def _rewrite(api: Api, place: Place, target: Target, change: Callable[[Document], Document]) -> Document:
+    """Read, change and write, again and again where others write too. What is so already is not written."""
+    pauses = api.clock.pauses(PATIENCE)
+    while True:
+        policy = _read_new(api, place, target)
+        wanted = change(policy)
+        if wanted.get("bindings", []) == policy.get("bindings", []):
+            return policy
+        try:
+            return api.request("POST", f"{_address(place, target)}:setIamPolicy", {"policy": wanted})
+        except Refusal as refusal:
+            lost = refusal.reason is not None and refusal.reason.name == "policy-changed"
+            if not (lost or refusal.status in (409, 412)) or next(pauses, None) is None:
+                raise
+
+
+def _read_new(api: Api, place: Place, target: Target) -> Document:
+    """The policy of what is there, though perhaps not everywhere yet."""
+    pauses = api.clock.pauses(PATIENCE)
+    while True:
+        try:
+            return _read(api, place, target)
+        except Refusal as refusal:
+            if refusal.status != 404 or next(pauses, None) is None:
+                raise
+
+
+def _read(api: Api, place: Place, target: Target) -> Document:
+    url = f"{_address(place, target)}:getIamPolicy"
+    if target[0] == "project":
+        return api.request("POST", url, {"options": {"requestedPolicyVersion": VERSION}})
+    option: dict[str, Any] = {"options.requestedPolicyVersion": VERSION}
+    return api.request("POST" if target[0] in BY_POST else "GET", url, None, **option)
+
+
+def _address(place: Place, target: Target) -> str:
+    kind, name = target
+    return f"{PROJECTS}/{name}" if kind == "project" else KINDS[kind].address(place, name)
+
+
+def _with(policy: Document, bindings: Sequence[Binding]) -> Document:
+    traces = {member for binding in bindings for member in diff.stale(policy, binding)}
+    kept = _without(policy, sorted(traces))
+    for binding in bindings:
+        if not diff.holds(kept, binding):
+            kept = _added(kept, binding)
+    return kept
+
+
+def _added(policy: Document, binding: Binding) -> Document:
+    """The policy with one more member, in the binding that is there for the role under this condition."""
+    given = [dict(b) for b in policy.get("bindings", [])]
+    same = next((b for b in given if diff.is_same(b, binding)), None)
+    if same is None:
+        condition = {"title": TITLE, "expression": binding.condition}
+        under = {"condition": condition} if binding.condition else {}
+        given.append({"role": binding.role, "members": [binding.member], **under})
+    else:
+        same["members"] = [*same.get("members", []), binding.member]
+    return {**policy, "version": VERSION, "bindings": given}
+
+
+def _without(policy: Document, members: Sequence[str]) -> Document:
+    given = [
+        {**b, "members": [m for m in b.get("members", []) if m not in members]}
+        for b in policy.get("bindings", [])
+    ]
+    return {**policy, "version": VERSION, "bindings": [b for b in given if b["members"]]}

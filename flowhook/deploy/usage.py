@@ -1,0 +1,87 @@
+"""What `./deploy.sh COMMAND --help` says, and which options each command takes."""
+
+from typing import NamedTuple
+
+
+class Usage(NamedTuple):
+    """A command's text, and its options: those with a value, those without."""
+
+    text: str
+    valued: tuple[str, ...]
+    flags: tuple[str, ...] = ()
+
+
+WHERE = ("project", "region", "name", "env-file")
+PLACE = "[--project P] [--region R] [--name N] [--env-file FILE]"
+
+USAGE = {
+    "deploy": Usage(
+        """Usage: ./deploy.sh [--project P] [--region R] [--name N] [--delivery D] [--dry-run] [--yes] ...
+       ./deploy.sh status | rotate-secret | rollback | delete [--help]
+
+Makes what is missing, changes what differs, deploys, and proves that it works. Run it again at any time.
+
+  --project P          its id or number; default: that of gcloud's configuration
+  --region R           default: europe-west1
+  --name N             how everything is called; default: flowhook
+  --env-file FILE      settings; default: .env.deploy
+  --delivery D         pubsub (the default) or inline: how events get to the handlers
+  --public P           how Flows gets in: iam (the default) lets allUsers call receive, no-check turns Cloud
+                       Run's check of receive off, for organizations that forbid allUsers
+  --secret-file FILE   the secret that Flows has, for the first deployment; - is standard input. Without it a
+                       strong one is generated, and printed once
+  --allow-weak-secret  take one of fewer than 16 characters
+  --prune              remove the subscriptions of handlers that are gone, and functions in other regions,
+                       without asking
+  --drain-minutes M    how long a handler that goes away may still work off its events; default: 10
+  --dry-run            change nothing, say what would be done
+  --json               say it as JSON
+  --yes                don't ask before the first change
+  --break-lock         go on although another deployment seems to be under way
+
+Each is also a line of the env file: PROJECT, REGION, NAME, DELIVERY, PUBLIC, MIN_INSTANCES, MAX_INSTANCES,
+NOTIFICATION_EMAIL, RETENTION_DAYS, DRAIN_MINUTES. A setting of flowhook there, EVENTS for example, is for
+both functions; every other VARIABLE=value is for the handlers.
+""",
+        (*WHERE, "delivery", "public", "secret-file", "drain-minutes"),
+        ("allow-weak-secret", "prune", "dry-run", "json", "yes", "break-lock"),
+    ),
+    "status": Usage(
+        f"""Usage: ./deploy.sh status {PLACE} [--json]
+       [--delivery D] [--public P]
+
+Compares what is there with what should be, and sends the doctor's events. Exit status 1 if anything is wrong.
+""",
+        (*WHERE, "delivery", "public"),
+        ("json",),
+    ),
+    "rotate-secret": Usage(
+        f"""Usage: ./deploy.sh rotate-secret [--finish] [--secret-file FILE] [--allow-weak-secret]
+       {PLACE} [--dry-run] [--break-lock]
+
+Has receive accept a new secret, generated or from FILE (-: standard input), beside the old one, and prints it
+once it is accepted everywhere. When Flows has it, run this again with --finish: the old one is then refused.
+What is deployed stays as it is; nothing of this folder is.
+""",
+        (*WHERE, "secret-file"),
+        ("allow-weak-secret", "finish", "dry-run", "break-lock"),
+    ),
+    "rollback": Usage(
+        f"""Usage: ./deploy.sh rollback {PLACE} [--dry-run] [--yes]
+       [--break-lock]
+
+Sends all traffic to the revisions before the present ones, consume first. The next deployment ends it.
+""",
+        WHERE,
+        ("dry-run", "yes", "break-lock"),
+    ),
+    "delete": Usage(
+        f"""Usage: ./deploy.sh delete [--all] [--dry-run] [--yes] [--break-lock]
+       {PLACE}
+
+Lists what is there, asks, and deletes it. Secrets, ledger and dead letters stay, unless --all is given.
+""",
+        WHERE,
+        ("all", "dry-run", "yes", "break-lock"),
+    ),
+}

@@ -1,0 +1,32 @@
+"""How a delivery is sent: as it should be, or in one of the ways that a receiver must survive."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A way to send, in the API a `manner`; `once`: its failure is meant, so nothing is tried again."""
+
+    name: str
+    title: str
+    meaning: str
+    once: bool = False
+
+
+FAULTS: Mapping[str, Fault] = {
+    fault.name: fault
+    for fault in (
+        Fault("", "As it should be", "Signed, whole, once."),
+        Fault(
+            "redelivery",
+            "Redelivery",
+            "The same body twice, the second time once the first has been answered.",
+        ),
+        Fault("stale", "Old state after a new one", "Two updates of one entity, the later one first."),
+        Fault("wrong-secret", "Wrong secret", "Signed with another secret: expect 401.", once=True),
+        Fault("truncated", "Truncated body", "Half of the body, whole as a request: expect 400.", once=True),
+        Fault("slow", "Slow upload", "The body in small pieces, over five seconds."),
+        Fault("cut", "Connection cut", "The connection is closed in the middle of the body.", once=True),
+    )
+}

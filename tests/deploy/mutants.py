@@ -1,0 +1,449 @@
+"""Break the deployment in one way after the other; the stories must notice each.
+
+`python -m tests.deploy.mutants [WORD...]`: all, or those whose name has a word. A mutant is a copy of the
+project in which one piece of text is another; it is killed where the stories that are named beside it fail.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+DEPLOYMENT = ROOT / "flowhook" / "deploy"
+COPIED = ("flowhook", "handlers", "tests", "main.py", "pyproject.toml", "requirements.txt", "deploy.sh")
+# Seconds after which a story hangs.
+LONGEST = 300
+
+
+class Mutant(NamedTuple):
+    """What is replaced by what in a file of flowhook/deploy, and which stories (-k) should notice."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    stories: str
+
+
+LIFE, LOSS, FAULTS = "test_stories.py", "test_stories_loss.py", "test_stories_faults.py"
+INTERRUPTED, HANDS = "test_stories_interrupted.py", "test_stories_hands.py"
+
+# The steps of deployment.carry_out.
+IN_IF = " " * 16
+DEPLOY = "deploy_function(run, {}, lambda command: run.around.gcloud(command, folder))\n"
+RETIRE = f"{IN_IF}retirement.retire_handlers(run)\n"
+CONSUME_LINE = IN_IF + DEPLOY.format("CONSUME")
+INVOKER = f'{IN_IF}run.allow_these(_missing(run, "service", CONSUME))\n'
+PUSHING = f"{IN_IF}start_pushing(run)\n"
+RECEIVE_LINE = " " * 12 + DEPLOY.format("RECEIVE")
+CONSUME_FIRST = CONSUME_LINE + INVOKER + PUSHING + RECEIVE_LINE
+RECEIVE_FIRST = IN_IF + DEPLOY.format("RECEIVE") + CONSUME_LINE + INVOKER + PUSHING
+# Those of drain.bury.
+PUBLISHED = """            messages.publish(api, place, place.called("dead-letters"), letters)
+"""
+ACKNOWLEDGED = """            messages.acknowledge(api, place, subscription, waiting)
+"""
+
+MUTANTS = (
+    # The order that loses nothing.
+    Mutant(
+        "receive before consume", "deployment.py", CONSUME_FIRST, RECEIVE_FIRST, f"{LOSS}::before_receive"
+    ),
+    Mutant(
+        "handlers go after consume has forgotten them",
+        "deployment.py",
+        f"{RETIRE}{CONSUME_LINE}",
+        f"{CONSUME_LINE}{RETIRE}",
+        f"{LOSS}::works_off or worked_off",
+    ),
+    Mutant(
+        "pushed to before it may be invoked",
+        "deployment.py",
+        f"{INVOKER}{PUSHING}",
+        f"{PUSHING}{INVOKER}",
+        f"{LIFE}::grants_exactly",
+    ),
+    Mutant(
+        "pushed to before consume knows the handler",
+        "deployment.py",
+        f"{CONSUME_LINE}{INVOKER}{PUSHING}",
+        f"{PUSHING}{CONSUME_LINE}{INVOKER}",
+        f"{LOSS}::pushed_to_after_that or buries_nothing",
+    ),
+    Mutant(
+        "pushed to without having seen a push",
+        "deployment.py",
+        "    probing.see_a_push(run.api, run.place)\n",
+        "",
+        f"{LOSS}::first_push",
+    ),
+    Mutant(
+        "all are pushed with the doctor's",
+        "deployment.py",
+        "    run.do(doctors)\n",
+        "    run.do(waiting)\n",
+        f"{LOSS}::first_push",
+    ),
+    Mutant(
+        "new subscriptions push at once",
+        "deployment.py",
+        'run.apply("subscription", but=("pushConfig",))',
+        'run.apply("subscription"); run.apply("subscription")',
+        f"{LOSS}::buries_nothing",
+    ),
+    Mutant(
+        "removals before receive",
+        "deployment.py",
+        f"            {RECEIVE_LINE.strip()}\n        let_everybody_in(run)\n",
+        f"            clear_away(run)\n            {RECEIVE_LINE.strip()}\n        let_everybody_in(run)\n",
+        f"{LOSS}::superseded_goes_last",
+    ),
+    # Draining.
+    Mutant(
+        "no sample is drained",
+        "drain.py",
+        "return len(last) == 2 and all(",
+        "return all(",
+        f"{LOSS}::measured",
+    ),
+    Mutant(
+        "a removed handler is not waited for",
+        "retirement.py",
+        "        done |= drain.wait(run.api, run.place, pushing, minutes * MINUTE)\n",
+        "",
+        f"{LOSS}::worked_off",
+    ),
+    Mutant(
+        "what is left is dropped",
+        "retirement.py",
+        "    run.api.together(partial(_bury, run, name, name in done) for name in names)\n",
+        "",
+        f"{LOSS}::dead_letters",
+    ),
+    Mutant(
+        "what is kept back after a failure is not waited for",
+        "retirement.py",
+        "        quiet = max(quiet, drain.longest_pause(subscription))\n",
+        "",
+        f"{INTERRUPTED}::left_over",
+    ),
+    Mutant(
+        "a lost topic is no obstacle",
+        "commands.py",
+        "    deployment.check_topics(run)\n",
+        "",
+        f"{HANDS}::topic_deleted",
+    ),
+    Mutant(
+        "names that are not escaped",
+        "kinds.py",
+        "quote(name, safe='@')",
+        "quote(name, safe='%@')",
+        f"{HANDS}::alphabets",
+    ),
+    Mutant(
+        "what is superseded goes at once",
+        "retirement.py",
+        '    run.remove("subscription", *sorted(done))\n',
+        '    run.remove("subscription", *sorted(since))\n',
+        f"{LOSS}::fails_while",
+    ),
+    Mutant(
+        "acknowledged before it is published again",
+        "drain.py",
+        PUBLISHED + ACKNOWLEDGED,
+        ACKNOWLEDGED + PUBLISHED,
+        f"{INTERRUPTED}::left_over",
+    ),
+    Mutant(
+        "one that is left is forgotten",
+        "drain.py",
+        "for m in waiting]\n",
+        "for m in waiting[1:]]\n",
+        f"{LOSS}::dead_letters",
+    ),
+    Mutant(
+        "names without a hash",
+        "plan.py",
+        'return f"{legacy_name(prefix, handler)[: deployed.LONGEST_NAME - HASH - 1]}-{digest}"',
+        "return legacy_name(prefix, handler) + digest[:0]",
+        f"{LIFE}::filter_that_changes",
+    ),
+    Mutant(
+        "topics that retain nothing",
+        "plan.py",
+        ', "messageRetentionDuration": retained',
+        "",
+        f"{LIFE}::retain",
+    ),
+    # Secrets.
+    Mutant(
+        "a rotation that locks Flows out",
+        "rotation.py",
+        'b"\\n".join([new, *version.accepted])',
+        "new",
+        f"{LOSS}::rotation",
+    ),
+    Mutant(
+        "printed before it is accepted",
+        "rotation.py",
+        "    services.all_traffic_on(",
+        "    (lambda *_: None)(",
+        f"{LOSS}::not_before",
+    ),
+    Mutant(
+        "an old secret that stays",
+        "rotation.py",
+        "            disable_old(run.api, run.place, done)\n",
+        "",
+        f"{LOSS}::old_secret_is_refused",
+    ),
+    Mutant(
+        "mounted by latest",
+        "plan.py",
+        '"version": facts.versions.get(place.secret, "1")}]',
+        '"version": "latest"}]',
+        f"{LIFE}::configures",
+    ),
+    Mutant(
+        "back to what does not know the secret",
+        "rollback.py",
+        "    _require_current_secret(run, found[RECEIVE])\n",
+        "",
+        f"{LOSS}::does_not_know",
+    ),
+    Mutant(
+        "back without pausing",
+        "rollback.py",
+        "        run.api.together(partial(retirement.hold, run, name) for name in unknown)\n",
+        "",
+        f"{LOSS}::lacks",
+    ),
+    Mutant(
+        "back with receive first",
+        "rollback.py",
+        "for target in (CONSUME, RECEIVE):",
+        "for target in (RECEIVE, CONSUME):",
+        f"{LOSS}::consume_first",
+    ),
+    # Policies.
+    Mutant(
+        "a wrong role",
+        "plan.py",
+        'Binding("topic", place.called("events"), PUBLISHER',
+        'Binding("topic", place.called("events"), SUBSCRIBER',
+        f"{LIFE}::grants_exactly",
+    ),
+    Mutant(
+        "consume open to everybody",
+        "plan.py",
+        'Binding("service", place.called(CONSUME), INVOKER, place.member("push"))',
+        'Binding("service", place.called(CONSUME), INVOKER, EVERYBODY)',
+        f"{LIFE}::grants_exactly",
+    ),
+    Mutant(
+        "consume for the whole internet",
+        "plan.py",
+        '"ALLOW_ALL" if function == RECEIVE else "ALLOW_INTERNAL_ONLY"',
+        '"ALLOW_ALL"',
+        f"{LIFE}::configures",
+    ),
+    Mutant("policies of version 1", "policies.py", "VERSION = 3", "VERSION = 1", f"{FAULTS}::others_is_lost"),
+    Mutant(
+        "the audit configuration of others is dropped",
+        "policies.py",
+        'return {**policy, "version": VERSION, "bindings": given}',
+        'return {"etag": policy["etag"], "version": VERSION, "bindings": given}',
+        f"{FAULTS}::others_is_lost",
+    ),
+    Mutant(
+        "a grant with a condition counts",
+        "diff.py",
+        " and _expression(given) == binding.condition\n",
+        "\n",
+        f"{FAULTS}::condition_is_no_grant",
+    ),
+    Mutant(
+        "a lost race is an error",
+        "policies.py",
+        "if not (lost or refusal.status in (409, 412)) or",
+        "if lost or",
+        f"{FAULTS}::others_is_lost",
+    ),
+    Mutant(
+        "traces of deleted accounts stay",
+        "policies.py",
+        "    kept = _without(policy, sorted(traces))\n",
+        "    kept = _without(policy, sorted(traces)[:0])\n",
+        f"{FAULTS}::traces",
+    ),
+    Mutant(
+        "traces in the policies",
+        "deletion.py",
+        '    forget_accounts(run, names["account"])\n',
+        "",
+        f"{LIFE}::delete",
+    ),
+    Mutant(
+        "planted openness is not seen",
+        "comparison.py",
+        "    for binding in unexpected(plan, state, place):\n",
+        "    for binding in list(unexpected(plan, state, place))[:0]:\n",
+        f"{LIFE}::anybody_may_call",
+    ),
+    # The cloud.
+    Mutant(
+        "no patience",
+        "rest.py",
+        '    return problem.reason.name != "policy-changed"\n',
+        "    return False\n",
+        f"{FAULTS}::gets_there",
+    ),
+    Mutant(
+        "the first page is all",
+        "rest.py",
+        '            token = page.get("nextPageToken", "")\n',
+        '            token = ""\n',
+        f"{FAULTS}::pages",
+    ),
+    Mutant(
+        "what is away is missing",
+        "rest.py",
+        '            if page.get("unreachable") and not tolerant:\n',
+        '            if page.get("unreachable") and tolerant is None:\n',
+        f"{FAULTS}::reached_now",
+    ),
+    Mutant(
+        "created twice after a lost answer",
+        "rest.py",
+        "            if refusal.status != 409:\n",
+        "            if refusal.status:\n",
+        f"{FAULTS}::cut",
+    ),
+    Mutant(
+        "two deployments at once",
+        "lock.py",
+        '    if holder.get("nonce") != mine["nonce"]:\n',
+        '    if holder.get("nonce") == "":\n',
+        f"{FAULTS}::same_time",
+    ),
+    Mutant(
+        "the agent is taken for granted",
+        "deployment.py",
+        "        project.make_sure_of_the_agent(bootstrap, run.place)\n",
+        "        pass\n",
+        f"{FAULTS}::agent",
+    ),
+    Mutant(
+        "a pinned split is kept",
+        "functions.py",
+        ', "--serve-all-traffic-latest-revision"',
+        "",
+        f"{FAULTS}::pinned",
+    ),
+    Mutant(
+        "a pause that ends by itself",
+        "plan.py",
+        "pushing = facts.consume_url and not paused",
+        "pushing = facts.consume_url",
+        f"{FAULTS}::paused",
+    ),
+    # Away.
+    Mutant(
+        "a deletion of the secret",
+        "deletion.py",
+        'resource.kind in ("secret", "database")',
+        'resource.kind == "database"',
+        f"{LIFE}::keeps_the_secret",
+    ),
+    Mutant(
+        "neighbours are deleted",
+        "state.py",
+        "if isinstance(labels, Mapping) and labels.get(OURS) == place.name:",
+        'if isinstance(labels, Mapping) and str(labels.get(OURS, "")).startswith(place.name):',
+        f"{LIFE}::neighbour",
+    ),
+    Mutant(
+        "a removal without a word",
+        "run.py",
+        "    if run.options.prune:\n        return True\n    answer",
+        "    return True\n    answer",
+        f"{LIFE}::says_so",
+    ),
+)
+
+
+def killed(mutant: Mutant) -> str:
+    """How the mutant was noticed, empty where it was not."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        copy_project(folder)
+        broken = folder / "flowhook" / "deploy" / mutant.file
+        broken.write_text(broken.read_text().replace(mutant.old, mutant.new))
+        file, _, words = mutant.stories.partition("::")
+        return told(folder, f"tests/deploy/{file}", "-k", words)
+
+
+def told(folder: Path, *arguments: str) -> str:
+    """The story that fails, empty where none does."""
+    command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *arguments]
+    environment = {**os.environ, "PYTHONPATH": ""}
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=LONGEST, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return "it takes for ever"
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    if done.returncode not in (0, 1):
+        raise SystemExit(f"pytest can't tell: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return failed[0].partition(" - ")[0] if done.returncode else ""
+
+
+def copy_project(folder: Path) -> None:
+    """What the stories need of it."""
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder)
+
+
+def survivors() -> str:
+    """Not broken at all: a story that fails then would kill every mutant."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        copy_project(folder)
+        return told(folder, *(f"tests/deploy/{file}" for file in (LIFE, LOSS, FAULTS)))
+
+
+def main(*words: str) -> int:
+    """Print a table; the status is 1 if a mutant survives, or what is not broken fails."""
+    chosen = [m for m in MUTANTS if not words or any(word in m.name for word in words)]
+    if gone := [m.name for m in chosen if m.old not in (DEPLOYMENT / m.file).read_text()]:
+        raise SystemExit(f"what these replace is not there any more: {', '.join(gone)}")
+    if failed := survivors():
+        raise SystemExit(f"nothing is broken, and yet: {failed}")
+
+    def examine(mutant: Mutant) -> tuple[Mutant, str, float]:
+        started = time.monotonic()
+        return mutant, killed(mutant), time.monotonic() - started
+
+    alive = 0
+    with ThreadPoolExecutor(2) as pool:
+        for mutant, noticed, seconds in pool.map(examine, chosen):
+            alive += not noticed
+            print(f"{mutant.name:46} {seconds:4.0f} s  {noticed or 'SURVIVED'}", flush=True)
+    print(f"{len(chosen) - alive} of {len(chosen)} are killed.")
+    return 1 if alive else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,249 @@
+"""Large bodies wait for the memory that their parse takes; no shape of a body takes more than that."""
+
+import asyncio
+import gc
+import os
+import re
+import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowhook import admission, envelope, events, runtime
+from flowhook.admission import HEAVY, PAUSE, Admission, Room
+from flowhook.errors import NotAnEvent, NotAPush, Overloaded, Problem
+from flowhook.pubsub import messages, push
+from tests.support import shapes
+
+# Large enough to be seen above what the interpreter takes anyway.
+SIZE, SLACK = 400_000, 3_000_000
+# `python -m bench.attack` goes through all of them, in full size.
+FIELDS = ("data.value.properties.x", "data.updateMask", "entityPath")
+EVENTS = [case for case in shapes.events(SIZE) if case[0].rpartition(" as ")[2] in FIELDS]
+PUSHES = [case for case in shapes.pushes(SIZE) if " as message.attributes" in case[0]]
+OLD = re.compile(
+    rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+
+
+def taken_by(work: Callable[[], object]) -> int:
+    """The most bytes that the process had more than before, in a process of its own."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        # The highest so far becomes what there is now.
+        Path("/proc/self/clear_refs").write_text("5")
+        before = peak()
+        try:
+            kept = work()
+        except Problem as problem:
+            kept = problem
+        os.write(writing, str(peak() - before).encode())
+        os._exit(0 if kept else 1)
+    os.close(writing)
+    with os.fdopen(reading) as told:
+        bytes_taken = int(told.read() or -1)
+    assert os.waitpid(child, 0)[1] == 0
+    return bytes_taken
+
+
+def peak() -> int:
+    """The most memory that the process ever had."""
+    return 1024 * int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
+
+
+def opened(body: bytes, room: Room | None = None) -> object:
+    read = envelope.read(body, room=room)
+    return messages.of_event(read), read.open()
+
+
+@pytest.mark.parametrize("make", [make for _, make in EVENTS], ids=[name for name, _ in EVENTS])
+def test_no_shape_of_an_event_takes_more_memory_than_is_reserved_for_it(make: Callable[[], bytes]) -> None:
+    body = make()
+    # As where it is heavy: what is not may be made twice, once without objects.
+    room = Room(admission.MAX_PER_BYTE * SIZE + HEAVY, lambda _size: None)
+    assert taken_by(lambda: opened(body, room)) <= admission.memory_of(body) + SLACK
+
+
+@pytest.mark.parametrize("make", [make for _, make in PUSHES], ids=[name for name, _ in PUSHES])
+def test_no_shape_of_a_push_takes_much_memory(make: Callable[[], bytes]) -> None:
+    body = make()
+    assert taken_by(lambda: push.read(body)) <= 2 * push.MAX_STRUCTURE
+
+
+def test_a_million_wrong_items_are_one_error() -> None:
+    body = shapes.EVENTS["data.updateMask"].replace(shapes.MARK, b"[" + b"0," * 999_999 + b"0]")
+    assert taken_by(lambda: opened(body)) < 80_000_000
+    with pytest.raises(NotAnEvent) as refusal:
+        envelope.read(body)
+    assert len(refusal.value.members["errors"]) == 1
+
+
+def test_a_push_of_more_attributes_than_there_can_be_is_none() -> None:
+    attributes = b"{" + b",".join(b'"%x":1' % i for i in range(300_000)) + b"}"
+    body = shapes.PUSHES["message.attributes"].replace(shapes.MARK, attributes)
+    assert taken_by(lambda: push.read(body)) < 20_000_000
+    with pytest.raises(NotAPush, match="the body"):
+        push.read(body)
+
+
+def test_a_push_of_the_longest_attributes_is_one() -> None:
+    attributes = ",".join(f'"{i}":"{"," * messages.MAX_ATTRIBUTE}"' for i in range(100)).encode()
+    read = push.read(shapes.PUSHES["message.attributes"].replace(shapes.MARK, b"{" + attributes + b"}"))
+    assert len(read.message.attributes or {}) == 100
+
+
+@given(
+    st.lists(
+        st.sampled_from([rb"\\", rb"\ud83d", rb"\uDE00", rb"\n", rb"\u00e9", b"\\", b"u", b"d83d", b"x"])
+    )
+)
+def test_surrogates_are_mended_as_they_were_one_by_one(pieces: list[bytes]) -> None:
+    text = b"".join(pieces)
+    assert events.mend(text) == OLD.sub(lambda found: rb"\ufffd" if found["lone"] else found[0], text)
+
+
+@pytest.mark.parametrize("piece", [rb"\\", rb"\ud83d", rb"a\ud83d", rb"\\\ud83d"])
+def test_mending_takes_little_memory(piece: bytes) -> None:
+    text = piece * (4_000_000 // len(piece))
+    assert taken_by(lambda: events.mend(text)) < admission.SURROGATES * len(text)
+
+
+def test_a_small_body_never_waits() -> None:
+    async def ask() -> None:
+        full = Admission(100, 0.01)
+        held = await full.room(100)
+        assert await full.room_for(b" " * admission.SMALL) is None
+        with pytest.raises(Overloaded):
+            await full.room_for(b" " * (admission.SMALL + 1))
+        assert held.size == 100
+
+    asyncio.run(ask())
+
+
+def test_rooms_are_granted_in_the_order_of_asking_and_never_more_than_there_is() -> None:
+    async def ask() -> list[int]:
+        queue, order, taken = Admission(100, 5), [], 0
+
+        async def work(size: int) -> None:
+            nonlocal taken
+            room = await queue.room(size)
+            taken += room.size
+            assert taken <= 100
+            order.append(size)
+            await asyncio.sleep(0)
+            taken -= room.size
+
+        await asyncio.gather(*(work(size) for size in (60, 70, 1, 200, 30, 2)))
+        return order
+
+    assert asyncio.run(ask()) == [60, 70, 1, 200, 30, 2]
+
+
+def test_who_waits_too_long_is_answered_503_and_holds_up_nobody() -> None:
+    async def ask() -> None:
+        queue = Admission(100, 0.05)
+        held = await queue.room(50)
+        large = asyncio.create_task(queue.room(80))
+        # So that it is the other one whose time is over first.
+        await asyncio.sleep(0.03)
+        small = asyncio.create_task(queue.room(20))
+        with pytest.raises(Overloaded) as refusal:
+            await large
+        assert (refusal.value.status, refusal.value.headers["Retry-After"]) == (503, "5")
+        assert (await small).size == 20
+        assert held.size == 50
+
+    asyncio.run(ask())
+
+
+def test_what_a_sender_has_given_up_takes_no_room() -> None:
+    async def ask() -> None:
+        queue = Admission(100, 5)
+        held = await queue.room(100)
+        waiting = asyncio.create_task(queue.room(100))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        del held
+        assert (await queue.room(100)).size == 100
+
+    asyncio.run(ask())
+
+
+def test_nothing_else_is_parsed_right_after_a_parse() -> None:
+    async def ask() -> float:
+        loop, queue = asyncio.get_running_loop(), Admission(100, 5)
+        held = await queue.room(100)
+        waiting = asyncio.create_task(queue.room(100))
+        await asyncio.sleep(0)
+        freed = loop.time()
+        del held
+        await waiting
+        return loop.time() - freed
+
+    assert asyncio.run(ask()) >= PAUSE * 0.9
+
+
+def test_a_thread_that_hangs_holds_the_room_of_its_event() -> None:
+    release = threading.Event()
+
+    async def ask() -> None:
+        queue = Admission(HEAVY, 0.05)
+        body = next(make() for name, make in shapes.events(100_000) if name.endswith("as a new field"))
+        room = await queue.room_for(body)
+        assert room is not None
+        event = envelope.read(body, room=room).open()
+        hanging = threading.Thread(target=lambda event: release.wait(30), args=[event])
+        hanging.start()
+        del room, event
+        with pytest.raises(Overloaded):
+            await queue.room(HEAVY)
+        release.set()
+        await asyncio.to_thread(hanging.join)
+        # It forgets its arguments when it ends.
+        assert (await queue.room(HEAVY)).size == HEAVY
+
+    asyncio.run(ask())
+
+
+def test_a_heavy_body_is_parsed_once_and_agrees() -> None:
+    body = shapes.EVENTS["a new field"].replace(shapes.MARK, b"[" + b"[]," * 1000 + b"[]]")
+    room = Room(HEAVY + 1, lambda size: None)
+    read = envelope.read(body, room=room)
+    assert read == envelope.read(body, room=room)
+    assert read[:-1] == envelope.read(body)[:-1]
+    assert read.open() is read.open()
+    assert read.open() == envelope.read(body).open()
+
+
+def test_what_is_heavy_is_nothing_for_the_collector_until_it_is_gone() -> None:
+    async def ask() -> tuple[int, int]:
+        gc.collect()
+        queue = Admission(2 * HEAVY, 1)
+        room = await queue.room(HEAVY + 1)
+        with runtime.unwatched():
+            cycle: list[object] = [weakref.ref(room)]
+            cycle.append(cycle)
+        frozen = gc.get_freeze_count()
+        kept = weakref.ref(gone := threading.Event())
+        cycle.append(gone)
+        del cycle, gone
+        gc.collect()
+        assert kept() is not None
+        del room
+        await asyncio.sleep(PAUSE)
+        assert kept() is None
+        return frozen, gc.get_freeze_count()
+
+    threshold = gc.get_threshold()
+    try:
+        assert all(count > 0 for count in asyncio.run(ask()))
+        assert gc.isenabled()
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*threshold)
