@@ -33,6 +33,7 @@ ENVELOPE_FIELDS = frozenset(
         "data",
     }
 )
+PATHS = frozenset({"collectionPath", "entityKey", "entityPath"})
 MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)?")
 DAY = re.compile(r"\d{4}-\d\d-\d\d")
 WEB = re.compile(r"https?://|mailto:")
@@ -103,7 +104,8 @@ class Masks:
             return {self.field(inner): self._data(inner, part) for inner, part in value.items()}
         if name == "operationType" and value in OPERATIONS:
             return value
-        return self._any(value)
+        # A path of one collection has no slash that would tell it from a word.
+        return value if name in PATHS and value in COLLECTIONS else self._any(value)
 
     def _data(self, name: str, value: Any) -> Any:
         if name in ("value", "oldValue") and isinstance(value, Mapping):
