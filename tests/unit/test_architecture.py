@@ -90,6 +90,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "testing.emulated": set(),
     "testing.masking": {"categories"},
     "testing.lacking": {"categories", "samples.__init__", "testing.masking"},
+    "testing.rehearsal": {"errors", "events", "handler"},
     "testing.effects": set(),
     "testing.memory": set(),
     "testing.tracing": set(),

@@ -240,6 +240,18 @@ def test_a_crash_forgets_the_module_and_leaves_the_world() -> None:
     assert world.posts == ["1"]
 
 
+def test_the_document_shows_what_a_trial_says() -> None:
+    document = (ROOT / "docs" / "trials.md").read_text()
+    [block] = re.findall(r"```text\n(.*?)```", document, re.DOTALL)
+    [code] = re.findall(r"```python\n(.*?)```", document, re.DOTALL)
+    names: dict[str, Any] = {"__name__": "test_crm_trials"}
+    # The handler that is imported at its end is the one of another document.
+    exec(compile(code.replace("from handlers import crm\n", ""), "test_crm_trials.py", "exec"), names)
+    with pytest.raises(Counterexample) as caught:
+        trials(names["tell_crm_at_first"], lambda: names["posts"])
+    assert str(caught.value).startswith(block)
+
+
 def test_importing_trials_costs_no_more_than_a_handler() -> None:
     code = "import sys; from flowhook.testing import trials; print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
