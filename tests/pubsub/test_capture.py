@@ -1,6 +1,9 @@
 """What waits in a subscription is captured, and waits there still."""
 
+import base64
 from pathlib import Path
+
+import httpx2
 
 from flowhook import samples
 from flowhook.cli.pubsub_emulator import Emulator
@@ -13,7 +16,9 @@ def test_a_subscription_is_captured_and_stays_as_it_is(emulator: Emulator, tmp_p
     emulator.create_topic(topic)
     emulator.subscribe("waiting", topic)
     bodies = [samples.load(name) for name in samples.TYPES] + [b"not JSON"]
-    emulator.publish(topic, bodies)
+    url = f"http://{emulator.host}/v1/projects/{emulator.project}/topics/{topic}:publish"
+    messages = [{"data": base64.b64encode(body).decode()} for body in bodies]
+    assert httpx2.post(url, json={"messages": messages}).status_code == 200
     done = flowhook(
         "capture",
         "--subscription=waiting",
