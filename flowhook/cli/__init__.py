@@ -4,7 +4,18 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from flowhook.cli import check, deploy, doctor, flows_emulator, handlers, pubsub, run, send, subscriptions
+from flowhook.cli import (
+    capture,
+    check,
+    deploy,
+    doctor,
+    flows_emulator,
+    handlers,
+    pubsub,
+    run,
+    send,
+    subscriptions,
+)
 from flowhook.cli.errors import CommandError
 from flowhook.version import VERSION
 
@@ -14,6 +25,7 @@ COMMANDS = {
     "send": send,
     "emulate": flows_emulator,
     "check": check,
+    "capture": capture,
     "handlers": handlers,
     "subscriptions": subscriptions,
     "doctor": doctor,

@@ -10,6 +10,7 @@ What the page does, a running emulator can be told from here:
   emulate send packets.updated              let an event happen, wait for what becomes of it
   emulate send packets.updated --became status=open:won
   emulate send --file event.json            send a body as it is, to the byte
+  emulate send --captured                   what `capture` wrote, to the byte
   emulate send --all                        one event of every type that is ticked
   emulate stream --count 1000 --rate 50     many; `emulate stop` ends it
   emulate live on                           let the organization live by itself
@@ -79,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     send.add_argument("types", nargs="*", metavar="EVENT_TYPE")
     send.add_argument("--all", action="store_true", help="one of every type that is ticked")
     send.add_argument("--file", type=Path, action="append", default=[], help="a body from a file; repeatable")
+    sending.add_captured(send)
     send.add_argument("--manner", default="", choices=[name for name in FAULTS if name], help="misbehave")
     overlays.add_arguments(send)
     stream = _action(
@@ -170,9 +172,11 @@ def _disconnect(arguments: argparse.Namespace) -> int:
 
 def _send(arguments: argparse.Namespace) -> int:
     emulator, overlay = Emulator(arguments.at), overlays.read(arguments)
-    if overlay and (arguments.file or arguments.all):
-        raise CommandError("--set, --became and --event go with event types, not with --file or --all")
+    if overlay and (arguments.file or arguments.captured or arguments.all):
+        raise CommandError("--set, --became and --event go with event types, and with nothing else")
     done: list[Delivery] = []
+    for event in sending.captured(arguments.captured):
+        done += emulator.send(body=event.body, manner=arguments.manner)
     for path in arguments.file:
         done += emulator.send(body=_read(path), manner=arguments.manner)
     for event_type in _types(arguments.types):
@@ -180,7 +184,7 @@ def _send(arguments: argparse.Namespace) -> int:
     if arguments.all:
         done += emulator.send_all(manner=arguments.manner)
     if not done:
-        raise CommandError("nothing to send: name event types, or --all, or --file")
+        raise CommandError("nothing to send: name event types, or --all, --captured or --file")
     return _report(done)
 
 

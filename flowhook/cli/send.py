@@ -3,6 +3,7 @@
   send --all                      one event of each type
   send packets.updated users.*    some types
   send --file event.json          a file, to the byte
+  send --captured packets.*       what `capture` wrote into tests/captured, to the byte
   send packets.created --set status=won --set 'tags=["a"]' --event entityId=pk-1
   send packets.updated --became status=open:won
   send --all --count 1000 --rate 50
@@ -35,9 +36,11 @@ from flowhook.cli import run as serve
 from flowhook.cli.arguments import LOOPBACK, positive, require_url
 from flowhook.cli.errors import CommandError
 from flowhook.cli.output import console
+from flowhook.events import Event
 from flowhook.samples.overlay import Overlay
 from flowhook.schemes import Proof, Scheme
 from flowhook.secret import read_secrets
+from flowhook.testing import captures
 from flowhook.version import VERSION
 
 USER_AGENT = f"flowhook/{VERSION}"
@@ -72,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--file", action="append", default=[], type=Path, help="a body from a file; repeatable"
     )
+    add_captured(parser)
     overlays.add_arguments(parser)
     parser.add_argument("--url", default=f"http://{serve.HOST}:{serve.PORT}", help="default: %(default)s")
     parser.add_argument(
@@ -108,12 +112,37 @@ def _letters(arguments: argparse.Namespace) -> list[Letter]:
         raise CommandError(str(error)) from None
     overlay = overlays.read(arguments)
     letters = [Letter(name, _freshly(name, overlay)) for name in types]
-    if overlay and arguments.file:
-        raise CommandError("--set, --became and --event change samples; a file is sent to the byte")
+    if overlay and (arguments.file or arguments.captured):
+        raise CommandError("--set, --became and --event change samples; others are sent to the byte")
     letters += [_from_file(path) for path in arguments.file]
+    letters += [Letter(event.type, lambda event=event: event.body) for event in captured(arguments.captured)]  # type: ignore[misc]
     if not letters:
-        raise CommandError("nothing to send: name event types, or --all, or --file")
+        raise CommandError("nothing to send: name event types, or --all, --captured or --file")
     return letters
+
+
+def add_captured(parser: argparse.ArgumentParser) -> None:
+    """Declare --captured."""
+    parser.add_argument(
+        "--captured",
+        nargs="?",
+        const="*",
+        metavar="PATTERN",
+        help=f"the events in {captures.FOLDER}, all or those that a pattern selects",
+    )
+
+
+def captured(pattern: str | None) -> list[Event]:
+    """The captured events that --captured means. Raises CommandError where it means none."""
+    if pattern is None:
+        return []
+    try:
+        found = captures.captured(pattern)
+    except ValueError as mistake:
+        raise CommandError(f"--captured: {mistake}") from None
+    if not found:
+        raise CommandError(f"nothing of {pattern} is captured in {captures.FOLDER}: see `capture --help`")
+    return found
 
 
 def _freshly(name: str, overlay: Overlay) -> Callable[[], bytes]:

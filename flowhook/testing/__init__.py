@@ -1,98 +1,41 @@
-"""For the tests of handlers: valid events of any type, and the platform itself, emulated."""
+"""For the tests of handlers: valid events of any type, trials, what was captured, the platform emulated.
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, overload
+Each name is loaded when it is first used, so that none costs what it doesn't need.
+"""
 
-import pytest
-from pydantic.alias_generators import to_camel
-
-from flowhook import events, samples
-from flowhook.event_types import CommentType, EventType
-from flowhook.events import CommentEvent, Event
+import importlib
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from flowhook.testing.captures import captured
+    from flowhook.testing.emulated import flows
+    from flowhook.testing.making import make_event
+    from flowhook.testing.trying import Counterexample, Trial, TrialError, trials
     from flows_emulator.client import Emulator
 
-__all__ = ["Emulator", "flows", "make_event"]
+__all__ = ["Counterexample", "Emulator", "Trial", "TrialError", "captured", "flows", "make_event", "trials"]
+
+# No module has the name of what is loaded from here: importing the module would put it in its place.
+_HOMES = {
+    "Counterexample": "flowhook.testing.trying",
+    "Emulator": "flows_emulator.client",
+    "Trial": "flowhook.testing.trying",
+    "TrialError": "flowhook.testing.trying",
+    "captured": "flowhook.testing.captures",
+    "flows": "flowhook.testing.emulated",
+    "make_event": "flowhook.testing.making",
+    "trials": "flowhook.testing.trying",
+}
 
 
-@overload
-def make_event(
-    event_type: CommentType, *, properties: Mapping[str, Any] | None = None, **overrides: Any
-) -> CommentEvent: ...
+def __getattr__(name: str) -> object:
+    """Load a name from the module where it is defined (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
 
 
-@overload
-def make_event(
-    event_type: EventType, *, properties: Mapping[str, Any] | None = None, **overrides: Any
-) -> Event: ...
-
-
-@overload
-def make_event(
-    event_type: str, *, properties: Mapping[str, Any] | None = None, **overrides: Any
-) -> Event: ...
-
-
-def make_event(event_type: str, *, properties: Mapping[str, Any] | None = None, **overrides: Any) -> Event:
-    """A valid event such as the platform sends, changed where the caller says so.
-
-    `properties` are laid over those of the entity as it is (as it last was, where it has been deleted), by
-    the platform's names; a mask names them too, unless `overrides` give one. `overrides` are laid over the
-    event, by the platform's names or by Python's; mappings are merged, everything else replaced:
-    `make_event("packets.updated", entity_id="p1", data={"updateMask": ["status"]})`. A datetime becomes ISO
-    8601.
-
-    Raises KeyError for a type that the platform doesn't send, NotAnEvent if what comes out is no event.
-    """
-    document = _merge(json.loads(samples.load(event_type)), overrides)
-    if properties is not None:
-        current = document["data"].get("value") or document["data"].get("oldValue")
-        current["properties"] = {**current["properties"], **properties}
-        if not {"updateMask", "update_mask"} & {*overrides.get("data", ())}:
-            document["data"]["updateMask"] = _with(document["data"]["updateMask"], properties)
-    return events.parse(json.dumps(document, default=_encode).encode())
-
-
-@pytest.fixture(scope="session")
-def flows(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Emulator"]:
-    """The emulated platform, and `receive` with the handlers of this project behind it, both in processes.
-
-    `[delivery] = flows.send("packets.updated")` lets an event happen and tells what became of it. Import the
-    fixture in a `conftest.py`.
-    """
-    # Here, for who tests a handler alone needs nothing of what the emulator needs.
-    from flows_emulator import local  # noqa: PLC0415
-
-    with local.flows(tmp_path_factory.mktemp("flows")) as started:
-        yield started
-
-
-def __getattr__(name: str) -> Any:
-    # On demand, as in `flows`: the emulator's client needs more than the test of a handler does.
-    if name == "Emulator":
-        from flows_emulator.client import Emulator  # noqa: PLC0415
-
-        return Emulator
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _with(mask: list[str] | None, names: Iterable[str]) -> list[str] | None:
-    return mask and [*dict.fromkeys((*mask, *names))]
-
-
-def _merge(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(document)
-    for name, value in overrides.items():
-        known = to_camel(name) if to_camel(name) in document else name
-        both = isinstance(value, Mapping) and isinstance(merged.get(known), Mapping)
-        merged[known] = _merge(merged[known], value) if both else value
-    return merged
-
-
-def _encode(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"{type(value).__name__} has no place in an event")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

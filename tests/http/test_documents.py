@@ -21,7 +21,8 @@ from tests.support.receiver import ROOT, SECRET, Receiver, project, receiver
 MODULES = [(path, code) for document in DOCUMENTS for path, code in document.modules()]
 # What ends by itself and needs no cloud.
 RUNNABLE = re.compile(
-    r"python -m flowhook (send|handlers|subscriptions|check|doctor|--version|emulate (connect|send|raw))\b"
+    r"python -m flowhook "
+    r"(send|capture|handlers|subscriptions|check|doctor|--version|emulate (connect|send|raw))\b"
 )
 BLOCKS = [
     pytest.param(

@@ -1,0 +1,104 @@
+"""How a story may be delivered: duplicates, other orders, crashes, calls at once, failing dependencies."""
+
+from collections.abc import Iterator, Sequence
+from itertools import permutations
+from random import Random
+from typing import NamedTuple
+
+# Places in a handler's code, each tried: a crash there, or another call meanwhile.
+MOST_PLACES = 40
+# Orders of three events and more that are tried, by chance.
+SHUFFLES = 8
+
+
+class Step(NamedTuple):
+    """One delivery of the event with this index.
+
+    `how`: `plain`; `crash`, before the place `at`, or before it is recorded where that is None; `late`,
+    done when nobody waits any more; `beside`, stopped before the place `at` while `other` is handled; or the
+    name of a fault of the test's.
+    """
+
+    event: int
+    how: str = "plain"
+    at: int | None = None
+    other: int = 0
+
+
+class Places(NamedTuple):
+    """How many places a call goes through: `lines` of the handler, and `switches`, where another may run."""
+
+    lines: int
+    switches: int
+
+
+class Kinds(NamedTuple):
+    """What is tried: whether calls are interrupted (`crash`, `late`), and the names of the faults."""
+
+    interruptions: bool
+    faults: Sequence[str]
+
+
+Plan = tuple[Step, ...]
+
+
+def plain(count: int) -> Plan:
+    """Once and in order."""
+    return tuple(Step(index) for index in range(count))
+
+
+def plans(count: int, places: Sequence[Places], kinds: Kinds, random: Random) -> Iterator[Plan]:
+    """Ways to deliver `count` events, the simplest first. `places` has how many the call for each event has.
+
+    Longer stories are delivered in fewer ways, by chance: what a crash or a concurrent call does, one or two
+    events show.
+    """
+    yield from _orders(count, random)
+    yield from _duplicates(count)
+    if count > 2:
+        return
+    for index in range(count):
+        yield from _around(count, index, _disturbed(index, places[index].lines, kinds))
+    for index in range(count):
+        for other in range(count):
+            yield from _besides(count, index, other, places[index].switches)
+
+
+def _orders(count: int, random: Random) -> Iterator[Plan]:
+    """Every event once, in another order."""
+    orders = [order for order in permutations(range(count)) if list(order) != sorted(order)]
+    for order in orders if len(orders) <= SHUFFLES else random.sample(orders, SHUFFLES):
+        yield tuple(map(Step, order))
+
+
+def _duplicates(count: int) -> Iterator[Plan]:
+    """One event again: at once, or as an old state after a newer one."""
+    for index in range(count):
+        for place in range(index + 1, count + 1):
+            steps = [*plain(count)]
+            steps.insert(place, Step(index))
+            yield tuple(steps)
+
+
+def _disturbed(index: int, lines: int, kinds: Kinds) -> Iterator[Step]:
+    for fault in kinds.faults:
+        yield Step(index, fault)
+    if kinds.interruptions:
+        yield Step(index, "late")
+        yield Step(index, "crash")
+        # The last place first: what is done by then has most likely had an effect.
+        for at in reversed(range(min(lines, MOST_PLACES))):
+            yield Step(index, "crash", at)
+
+
+def _around(count: int, index: int, disturbed: Iterator[Step]) -> Iterator[Plan]:
+    """Each of these in the place of the plain delivery."""
+    for step in disturbed:
+        yield tuple(step if other == index else Step(other) for other in range(count))
+
+
+def _besides(count: int, index: int, other: int, switches: int) -> Iterator[Plan]:
+    """Two calls at once: of two events, or of one that was delivered twice."""
+    rest = tuple(Step(event) for event in range(count) if event not in (index, other))
+    for at in range(min(switches, MOST_PLACES)):
+        yield (Step(index, "beside", at, other), *rest)

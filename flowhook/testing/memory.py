@@ -1,0 +1,128 @@
+"""What a process forgets when it dies, and what is put back before each run of a trial.
+
+A handler's memory is the plain values in its module: numbers, texts, dictionaries, lists and sets; and its
+locks. What the test observes is the world, which a crash leaves as it is. Everything else, a client for
+example, stays.
+"""
+
+import asyncio
+import inspect
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from types import FunctionType
+from typing import Any
+
+PLAIN = (str, bytes, bool, int, float, type(None))
+CONTAINERS = (dict, list, set, deque)
+LOCKS = (type(threading.Lock()), asyncio.Lock)
+
+
+class Kept:
+    """A container as it was, to be put back into the same object."""
+
+    def __init__(self, container: Any) -> None:
+        self._container = container
+        self._copy = copied(container)
+
+    def restore(self) -> None:
+        """Put back what was in it."""
+        self._container.clear()
+        fresh = copied(self._copy)
+        if isinstance(self._container, (list, deque)):
+            self._container.extend(fresh)
+        else:
+            self._container.update(fresh)
+
+
+class Memory:
+    """The plain values that a function's module and closure hold.
+
+    `forget` puts the module back to how it was, but for what `world` names, as the death of the process does.
+    `restore` puts everything back.
+    """
+
+    def __init__(self, function: Callable[..., Any], world: Callable[[], Any]) -> None:
+        plain_function = inspect.unwrap(function)
+        self._module: dict[str, Any] = getattr(plain_function, "__globals__", {})
+        # A test that holds both has no memory that could be told from the world.
+        apart = self._module is not getattr(world, "__globals__", None)
+        self._values = {name: v for name, v in self._own() if isinstance(v, PLAIN)}
+        containers = {name: value for name, value in self._own() if isinstance(value, CONTAINERS)}
+        self._containers = {name: Kept(value) for name, value in containers.items()}
+        observed = _named(world)
+        self._forgotten = [
+            kept
+            for name, kept in self._containers.items()
+            if apart and not any(containers[name] is value for value in observed)
+        ]
+        self._forgets_values = apart
+        cells = _cells(plain_function)
+        self._closure = [Kept(value) for value in cells if isinstance(value, CONTAINERS)]
+        self._locks = [v for v in (*self._module.values(), *cells) if isinstance(v, LOCKS)]
+
+    @property
+    def locked(self) -> bool:
+        """Whether a call holds a lock, so that another one may wait for it."""
+        return any(lock.locked() for lock in self._locks)
+
+    def forget(self) -> None:
+        """What the death of the process does to the module."""
+        for kept in self._forgotten:
+            kept.restore()
+        if self._forgets_values:
+            self._module.update(self._values)
+        self._release()
+
+    def restore(self) -> None:
+        """Put everything back, in the module and in the function's closure."""
+        for kept in (*self._containers.values(), *self._closure):
+            kept.restore()
+        self._module.update(self._values)
+        self._release()
+
+    def _release(self) -> None:
+        for lock in self._locks:
+            # Its holder has died.
+            if lock.locked():
+                lock.release()
+
+    def _own(self) -> Iterator[tuple[str, Any]]:
+        for name, value in self._module.items():
+            if not name.startswith("__"):
+                yield name, value
+
+
+def copied(value: Any) -> Any:
+    """A copy of a container and of those in it; what is not plain stays the same object."""
+    if not isinstance(value, CONTAINERS):
+        return value
+    # Of its own class, a Counter for example.
+    fresh: Any = value.copy()
+    if isinstance(value, dict):
+        fresh.update({name: copied(part) for name, part in value.items()})
+    elif isinstance(value, (list, deque)):
+        fresh.clear()
+        fresh.extend(map(copied, value))
+    return fresh
+
+
+def _named(world: Callable[[], Any]) -> list[Any]:
+    """What the function that observes refers to."""
+    if not isinstance(world, FunctionType):
+        return []
+    names = [name for name in world.__code__.co_names if name in world.__globals__]
+    return [*(world.__globals__[name] for name in names), *_cells(world)]
+
+
+def _cells(function: Callable[..., Any]) -> list[Any]:
+    cells = getattr(function, "__closure__", None) or ()
+    # A cell may be empty: the name is bound later.
+    return [found for cell in cells if (found := _content(cell)) is not None]
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
