@@ -13,7 +13,16 @@ from flowhook import logs, trace
 from flowhook.admission import SMALL, Admission, Room
 from flowhook.delivery import Accepted, Outcome
 from flowhook.envelope import Envelope
-from flowhook.errors import BodyTooLarge, Incomplete, Internal, MethodNotAllowed, Problem, Refused, caused_by
+from flowhook.errors import (
+    BodyTooLarge,
+    Incomplete,
+    Internal,
+    MethodNotAllowed,
+    Overloaded,
+    Problem,
+    Refused,
+    caused_by,
+)
 from flowhook.quota import Quota
 
 log = logging.getLogger(__name__)
@@ -60,7 +69,7 @@ class Received:
             chunk, more = await _next_chunk(self._request, limit - len(gathered), limit)
             gathered += chunk
             if self._bodies and self._room is None and len(gathered) > SMALL:
-                self._room = await self._bodies.room(int(announced) if announced.isdigit() else limit)
+                self._room = await _room(self._bodies, int(announced) if announced.isdigit() else limit)
         return bytes(gathered)
 
 
@@ -141,6 +150,15 @@ async def _next_chunk(request: Request, left: int, limit: int) -> tuple[bytes, b
     if len(chunk) > left:
         raise _too_large(limit)
     return chunk, message.get("more_body", False)
+
+
+async def _room(bodies: Admission, size: int) -> Room:
+    try:
+        return await bodies.room(size)
+    except Overloaded as problem:
+        # Whoever sends large bodies need not be authentic.
+        problem.unproven = True
+        raise
 
 
 def _too_large(limit: int) -> BodyTooLarge:

@@ -300,3 +300,42 @@ def test_auto_is_no_scheme() -> None:
     assert schemes.parse("auto") is None
     with pytest.raises(ValueError, match="auto takes no name"):
         schemes.parse("auto:x-signature")
+
+
+def status_without_a_body(port: int, headers: dict[bytes, bytes], length: int = 5_000_000) -> int:
+    """The answer's status, where the headers announce a body that never comes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        lines = [b"POST / HTTP/1.1", b"host: x", b"content-length: %d" % length]
+        lines += [name + b": " + value for name, value in headers.items()]
+        connection.sendall(b"\r\n".join([*lines, b"", b""]))
+        return int(connection.recv(4096).split()[1])
+
+
+MALFORMED = [
+    ("bearer", {b"authorization": b"Bearer wrong"}),
+    ("basic", {b"authorization": basic(b"flows", b"wrong")}),
+    ("header:x-flows-secret", {b"x-flows-secret": b"wrong"}),
+    ("hmac-sha256:x-flows-signature", {}),
+    ("hmac-sha256:x-flows-signature", {b"x-flows-signature": b"sha256=too-short"}),
+    ("standard-webhooks", {}),
+    ("standard-webhooks", {b"webhook-id": b"m", b"webhook-timestamp": b"1", b"webhook-signature": b"v1,x"}),
+]
+
+
+@pytest.mark.parametrize(("pin", "headers"), MALFORMED)
+def test_what_can_not_be_authentic_is_refused_before_its_body_is_read(
+    tmp_path: Path, pin: str, headers: dict[bytes, bytes]
+) -> None:
+    with receiver(tmp_path, WEBHOOK_AUTH=pin) as started:
+        assert status_without_a_body(started.port, headers) == 401
+        # Also before it is too large: who is not authentic does not learn what that is.
+        assert status_without_a_body(started.port, headers, 5_000_000_000) == 401
+        assert started.client.get("/").status_code == 405
+
+
+def test_a_large_body_is_authentic_like_any_other(tmp_path: Path) -> None:
+    body = EVENT.rstrip()[:-1] + b', "padding": "' + b"x" * 1_000_000 + b'"}'
+    for form in ("hmac-sha256:x-flows-signature", "standard-webhooks"):
+        with receiver(tmp_path, WEBHOOK_AUTH=form) as started:
+            assert started.post(body, form=form).status_code == 200
+            assert started.post(body, form=form, secret=b"wrong").status_code == 401
