@@ -22,6 +22,8 @@ TOLERANCE = 300
 # The signatures of one header, or the headers of one request, that are looked at: nobody who knows the
 # secret sends more.
 MAX_TRIED = 100
+# Bytes that may stand around a secret or a signature in a header: a scheme's name, a prefix, white space.
+MAX_AROUND = 1024
 # `sha256=`, `v1=`, `v1,`: what may stand before a signature.
 SIGNATURE_PREFIX = re.compile(rb"[A-Za-z][\w-]{0,15}[=:,]")
 URL_SAFE = bytes.maketrans(b"-_", b"+/")
@@ -137,8 +139,10 @@ class StandardWebhooks(Scheme):
     @staticmethod
     def _told(headers: Headers) -> list[bytes]:
         # One header may hold several signatures while the sender rotates.
-        signatures = headers.get(b"webhook-signature", b"").split(None, MAX_TRIED)
-        return [signature[3:] for signature in signatures if signature.startswith(b"v1,")]
+        value = headers.get(b"webhook-signature", b"")
+        if len(value) > MAX_TRIED * MAX_AROUND:
+            return []
+        return [told[3:] for told in value.split(None, MAX_TRIED) if told.startswith(b"v1,")]
 
     @staticmethod
     def _signature(key: bytes, identifier: bytes, timestamp: bytes, body: bytes) -> bytes:
@@ -190,7 +194,11 @@ class Header(Scheme):
         return Proof({self.name.encode(): secret})
 
     def _verify(self, request: Candidate, secret: bytes) -> bool:
-        value = request.headers.get(self.name.encode(), b"").strip()
+        value = request.headers.get(self.name.encode(), b"")
+        # In base64 a secret is longer by a third. What is much longer holds none, and may be megabytes.
+        if len(value) > MAX_AROUND + 2 * len(secret):
+            return False
+        value = value.strip()
         if hmac.compare_digest(value, secret):
             return True
         scheme, rest = _split(value)
@@ -221,7 +229,10 @@ class Hmac(Scheme):
 
     def _told(self, headers: Headers) -> list[bytes]:
         """What has the length of a signature, which is no secret: of anything else the body is not hashed."""
-        value = headers.get(self.name.encode(), b"").strip()
+        value = headers.get(self.name.encode(), b"")
+        if len(value) > MAX_AROUND:
+            return []
+        value = value.strip()
         prefix = SIGNATURE_PREFIX.match(value)
         candidates = [value, value[prefix.end() :].strip()] if prefix else [value]
         in_hex, in_base64 = 2 * self.size, (4 * self.size + 2) // 3

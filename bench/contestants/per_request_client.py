@@ -6,7 +6,7 @@ import os
 
 import flask
 import functions_framework
-from google.cloud import pubsub_v1  # type: ignore[attr-defined]
+from google.cloud import pubsub_v1
 
 secret = os.environ["WEBHOOK_SECRET"]
 

@@ -6,7 +6,7 @@ import os
 
 import flask
 import functions_framework
-from google.cloud import pubsub_v1  # type: ignore[attr-defined]
+from google.cloud import pubsub_v1
 
 # `BATCH_LATENCY`: seconds that the library waits for more messages; its default is 0.01.
 latency = os.environ.get("BATCH_LATENCY")

@@ -27,7 +27,7 @@ def from_subscription(project: str, name: str, limit: int) -> Iterator[bytes]:
     # Imported here: it takes a third of a second, and only this source needs it.
     from google.api_core.exceptions import GoogleAPICallError, RetryError  # noqa: PLC0415
     from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415
-    from google.cloud.pubsub_v1 import SubscriberClient  # type: ignore[import-untyped] # noqa: PLC0415
+    from google.cloud.pubsub_v1 import SubscriberClient  # noqa: PLC0415
 
     try:
         with SubscriberClient() as client:
