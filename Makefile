@@ -60,10 +60,10 @@ protobuf: $(TESTING) ## generate flowhook/pubsub/publish_pb2.py from publish.pro
 mutants: $(TESTING) ## break the deployment in many ways, and see its stories notice each
 	$(BIN)/python -m tests.deploy.mutants
 
-bench: $(TESTING) ## flowhook beside what others do, in about 15 minutes (needs wrk and the Pub/Sub emulator)
+bench: $(TESTING) ## flowhook beside what others do, in about 12 minutes (needs wrk, valgrind, the Pub/Sub emulator)
 	$(BIN)/python -m bench
 
-bench-quick: $(TESTING) ## the same in about two minutes, less exact
+bench-quick: $(TESTING) ## the same in about three minutes, less exact, instructions apart
 	$(BIN)/python -m bench --quick
 
 format: $(TESTING) ## mend what can be mended without a person

@@ -1,66 +1,164 @@
 """Cold starts: from the start of the process to the first 2xx, the first publish included."""
 
+import base64
 import http.client
+import json
+import os
 import re
+import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
-from typing import IO
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, NamedTuple
 
 from bench import load
+from bench.rounds import Sample
 from bench.serving import CONTESTANTS, SECRET, Contestant, Server
 from flowhook.cli.errors import CommandError
 from flowhook.cli.run import HOST
+from tests.support.receiver import project
 
 EVENT = load.body(1000)
 HEADERS = {"Authorization": f"Bearer {SECRET}", "Content-Type": "application/json"}
+PUSH = json.dumps({"message": {"data": base64.b64encode(EVENT).decode(), "messageId": "1"}}).encode()
+HANDLER = """
+from flowhook import Event, on
+
+@on("*")
+def take(event: Event) -> None:
+    pass
+"""
+SLOW = "import time; time.sleep(2)\n" + HANDLER
 # import time: self [us] | cumulative | imported package
 IMPORT = re.compile(rb"import time: +(\d+) \| +\d+ \| +(\S+)")
+# `-X importtime` knows `import` statements, and handlers are imported by a function.
+TIME_HANDLERS = """
+import importlib, pkgutil, time
+import handlers, main
+
+names = sorted(module.name for module in pkgutil.iter_modules(handlers.__path__))
+begun = time.perf_counter()
+for name in names:
+    importlib.import_module(f"handlers.{name}")
+print(time.perf_counter() - begun)
+"""
 
 
-def run(told: Mapping[str, str], starts: int) -> dict[str, list[float]]:
-    """Contestant to the seconds of each start, interleaved. One more before them leaves .pyc files."""
-    found: dict[str, list[float]] = {contestant.name: [] for contestant in CONTESTANTS}
-    for number in range(starts + 1):
-        for contestant in CONTESTANTS:
-            took = start(contestant, told)
-            if number:
-                found[contestant.name].append(took)
-    return found
+class Start(NamedTuple):
+    """What is started, with which settings, and the first request that it is to answer 2xx."""
+
+    contestant: Contestant
+    told: Mapping[str, str]
+    path: str = "/"
+    body: bytes = EVENT
+
+    @property
+    def runs_handlers(self) -> bool:
+        """Whether it is flowhook, and runs handlers."""
+        return self.contestant.target == "consume" or self.contestant.settings.get("DELIVERY") == "inline"
 
 
-def start(contestant: Contestant, told: Mapping[str, str], errors: IO[bytes] | None = None) -> float:
+class Imports(NamedTuple):
+    """Seconds that the modules of each top-level package took by themselves, and that handlers took."""
+
+    packages: dict[str, float]
+    handlers: float
+
+
+def contestants(told: Mapping[str, str]) -> list[Start]:
+    """All of them, without TLS."""
+    return [Start(contestant, told) for contestant in CONTESTANTS]
+
+
+def entry_points(told: Mapping[str, str], folder: Path) -> list[Start]:
+    """Inline delivery and `consume`, so that the handlers' part shows."""
+    none, one = project(folder / "none") / "main.py", project(folder / "one", handler=HANDLER) / "main.py"
+    return [
+        inline("inline, no handler", none, told),
+        inline("inline, a handler", one, told),
+        consume("consume, a handler", one, told),
+    ]
+
+
+def slow_handlers(told: Mapping[str, str], folder: Path) -> list[Start]:
+    """Each entry point with a handler whose import takes 2 s, to see who waits for it."""
+    source = project(folder / "slow", handler=SLOW) / "main.py"
+    return [
+        Start(Contestant("receive, a handler of 2 s", source, "receive", {"DELIVERY": "pubsub"}), told),
+        inline("inline, a handler of 2 s", source, told),
+        consume("consume, a handler of 2 s", source, told),
+    ]
+
+
+def inline(name: str, source: Path, told: Mapping[str, str]) -> Start:
+    """`receive` that runs handlers."""
+    return Start(Contestant(name, source, "receive", {"DELIVERY": "inline"}, publishes=False), told)
+
+
+def consume(name: str, source: Path, told: Mapping[str, str]) -> Start:
+    """`consume`, to which its handler's subscription pushes."""
+    contestant = Contestant(name, source, "consume", {"DELIVERY": "pubsub"}, publishes=False)
+    return Start(contestant, told, "/handler.take", PUSH)
+
+
+def run(starts: Sequence[Start], rounds: int) -> Iterator[Sample]:
+    """A sample for each start, interleaved. One round more before them leaves .pyc files."""
+    for number in range(-1, rounds):
+        for one in starts:
+            sample = {"round": number, "contestant": one.contestant.name, "seconds": start(one)}
+            if number >= 0:
+                yield sample
+
+
+def start(one: Start, errors: IO[bytes] | None = None) -> float:
     """Seconds of one start."""
     begun = time.monotonic()
-    server = Server(contestant, told, errors)
+    server = Server(one.contestant, one.told, errors)
     try:
-        while not _accepts(server):
+        while not _accepts(server, one):
             time.sleep(0.001)
         return time.monotonic() - begun
     finally:
         server.end()
 
 
-def imports(contestant: Contestant, told: Mapping[str, str]) -> dict[str, float]:
-    """Top-level package to the seconds that its modules took by themselves, as `-X importtime` tells them.
+def imports(one: Start) -> Imports:
+    """What a start spends on imports, as `-X importtime` tells it, and what handlers take of it.
 
-    That makes each import slower, so these are shares rather than parts of the time of a start.
+    Telling makes each import slower, so these are shares rather than parts of the time of a start.
     """
     with tempfile.TemporaryFile() as file:
-        start(contestant, {**told, "PYTHONPROFILEIMPORTTIME": "1"}, file)
+        start(one._replace(told={**one.told, "PYTHONPROFILEIMPORTTIME": "1"}), file)
         file.seek(0)
-        total: Counter[str] = Counter()
-        for match in IMPORT.finditer(file.read()):
-            total[match[2].decode().partition(".")[0]] += int(match[1])
-    return {name: microseconds / 1e6 for name, microseconds in total.most_common()}
+        return Imports(packages(file.read()), handlers(one) if one.runs_handlers else 0.0)
 
 
-def _accepts(server: Server) -> bool:
+def packages(text: bytes) -> dict[str, float]:
+    """What `-X importtime` has written, by top-level package, the longest first."""
+    found: Counter[str] = Counter()
+    for match in IMPORT.finditer(text):
+        found[match[2].decode().partition(".")[0]] += int(match[1])
+    return {name: microseconds / 1e6 for name, microseconds in found.most_common()}
+
+
+def handlers(one: Start) -> float:
+    """Seconds that handlers take with all that they import first, flowhook's models among it."""
+    # With these settings `main` imports neither.
+    told = {"PATH": os.environ["PATH"], **one.told, **one.contestant.settings, "DELIVERY": "pubsub"}
+    command = [sys.executable, "-c", TIME_HANDLERS]
+    folder = one.contestant.source.parent
+    done = subprocess.run(command, cwd=folder, env=told, stdout=subprocess.PIPE, check=True)  # noqa: S603
+    return float(done.stdout)
+
+
+def _accepts(server: Server, one: Start) -> bool:
     """Whether it listens. Raises CommandError where it has ended, or refuses an event."""
     connection = http.client.HTTPConnection(HOST, server.port, timeout=30)
     try:
-        connection.request("POST", "/", EVENT, HEADERS)
+        connection.request("POST", one.path, one.body, HEADERS)
         status = connection.getresponse().status
     except ConnectionRefusedError:
         if server.process.poll() is not None:

@@ -26,13 +26,15 @@ class Plan:
     """Events of about `size` bytes, over so many connections with one under way on each.
 
     `seconds` are whole ones: wrk knows no others. `rate` is how many events a second, 0 for as many as are
-    answered. `record` is a folder for the ids of the events that are answered 2xx.
+    answered. With `share`, that rate is this share of what was reached before, and the events arrive at it in
+    an open loop (`bench.arrivals`). `record` is a folder for the ids of the events that are answered 2xx.
     """
 
     connections: int
     seconds: int
     size: int = 1000
     rate: float = 0.0
+    share: float = 0.0
     record: Path | None = None
 
 

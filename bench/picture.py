@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from bench.rounds import BODIES, LARGE
 from bench.serving import CONTESTANTS
-from bench.targets import OURS, SIZE, Results, median
+from bench.targets import AGAIN, OURS, SIZE, Case, Results, median
 
 WIDTH, HEIGHT = 440, 230
 LEFT, TOP = 130, 40
@@ -23,9 +23,9 @@ Series = dict[str, list[tuple[float, float]]]
 def draw(results: Results) -> str:
     """Throughput, p99, CPU by size, and what happened over time."""
     samples = results["load"]
-    names = [contestant.name for contestant in CONTESTANTS]
-    rates = {name: median(samples, name, "rate", 64) for name in names}
-    waits = {name: median(samples, name, "p99", 64) * 1e3 for name in names}
+    names = [contestant.name for contestant in CONTESTANTS if contestant.name != AGAIN]
+    rates = {name: median(samples, Case(name), "rate") for name in names}
+    waits = {name: median(samples, Case(name), "p99") * 1e3 for name in names}
     panels = [
         _bars("events/s, 64 clients, 1 KB (more is better)", rates),
         _bars("p99 in ms, 64 clients, 1 KB (less is better)", waits),
@@ -46,13 +46,17 @@ def draw(results: Results) -> str:
 def _by_size(results: Results) -> Series:
     clients = {SIZE: 64, **BODIES}
     return {
-        name: [(size, median(results["load"], name, "cpu", n, size) * 1e6) for size, n in clients.items()]
+        name: [
+            (size, median(results["load"], Case(name, n, size), "cpu") * 1e6) for size, n in clients.items()
+        ]
         for name in LARGE
     }
 
 
 def _over_time(results: Results) -> Series:
-    growth = results["growth"]
+    growth = results.get("growth")
+    if not growth:
+        return {}
     return {
         "worker, MB": [(s["minute"], s["memory"]["worker"]) for s in growth],
         "p99, ms": [(s["minute"], s["p99"] * 1e3) for s in growth],

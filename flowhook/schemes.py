@@ -76,7 +76,7 @@ class Scheme:
 
     def verify(self, request: Candidate, secret: bytes) -> bool:
         """Whether the request proves that its sender knows `secret`. An empty secret proves nothing."""
-        return bool(secret) and self._verify(request, secret)
+        return self._verify(request, secret) if secret else False
 
     def sign(self, secret: bytes, body: bytes, at: float | None = None) -> Proof:
         """A proof of the moment `at` (seconds since the epoch; now) that `verify` accepts."""

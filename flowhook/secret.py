@@ -26,9 +26,14 @@ class Secrets:
     def __init__(self, *secrets: bytes) -> None:
         self._accepted = tuple(secrets)
 
+    def trusted(self) -> tuple[bytes, ...] | None:
+        """The secrets to trust now; None where that is not known without waiting."""
+        return self._accepted
+
     async def accepted(self) -> tuple[bytes, ...]:
         """The secrets to trust now. Raises NoSecret where none can be trusted at present."""
-        return self._accepted
+        known = self.trusted()
+        return await self.renewed() if known is None else known
 
     async def renewed(self) -> tuple[bytes, ...]:
         """The same after a look for newer ones: for a request that none of `accepted()` fits."""
@@ -75,11 +80,11 @@ class SecretFile(Secrets):
         self._last_read = self._accepted
         self._trouble = ""
 
-    async def accepted(self) -> tuple[bytes, ...]:
-        """What was read last; starts a read where that is a while ago, waits for it where it is too long."""
+    def trusted(self) -> tuple[bytes, ...] | None:
+        """What was read last, unless that is too long ago; starts a read where it is a while ago."""
         if self._clock() - self._tried_at > self.REREAD_AFTER:
             self._start_reading()
-        return self._accepted if self._is_trusted() else await self.renewed()
+        return self._accepted if self._is_trusted() else None
 
     async def renewed(self) -> tuple[bytes, ...]:
         """What a read brings that is under way or starts now, at most one in `PAUSE` seconds."""

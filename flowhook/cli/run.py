@@ -43,7 +43,10 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         with socket.create_server((HOST, port)) as door:
             return reload.serve(
-                start, lambda: environment({"DELIVERY": "inline"}), door, lambda: _welcome(port)
+                start,
+                lambda: environment({"DELIVERY": "inline"}, dotenv.current()),
+                door,
+                lambda: _welcome(port),
             )
     except KeyboardInterrupt:
         return 0
@@ -98,9 +101,9 @@ def command(target: str, port: int) -> list[str]:
     return [*framework, f"--host={HOST}", f"--port={port}"]
 
 
-def environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """What it sees: `.env` as it is now, this process's environment, the development secret, the settings."""
-    kept = {name: value for name, value in dotenv.current().items() if name != "WEBHOOK_SECRET_FILE"}
+def environment(settings: Mapping[str, str], seen: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What it sees: what this process does, the development secret, and the settings."""
+    kept = {name: value for name, value in seen.items() if name != "WEBHOOK_SECRET_FILE"}
     # Named, for what is chosen on purpose is not warned of.
     ledger = kept.get("LEDGER") or "memory"
     return {**kept, "WEBHOOK_SECRET": DEVELOPMENT_SECRET, "LEDGER": ledger, **settings}

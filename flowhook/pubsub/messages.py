@@ -17,6 +17,8 @@ from flowhook.timestamps import rfc3339
 
 # https://cloud.google.com/pubsub/quotas: in bytes. A longer value fails the whole request.
 MAX_ATTRIBUTE = 1024
+# Characters that fit whatever they are: UTF-8 has four bytes for one at most.
+SHORT = MAX_ATTRIBUTE // 4
 MAX_MESSAGE = 10_000_000
 # What the longest attributes take beside a body, with room to spare.
 MAX_BODY = MAX_MESSAGE - 50_000
@@ -35,17 +37,19 @@ class Message(NamedTuple):
 
 def of_event(event: Envelope) -> Message:
     """The message of an event. An optional value that Pub/Sub would refuse is left out."""
-    own = {
-        "ce-id": event.id,
-        "ce-subject": event.entity_path,
-        "ce-time": event.time,
-        "entity_key": event.entity_key,
-        "traceparent": event.traceparent or "",
-    }
     # Megabytes are nothing to remember.
-    share = _shared if _fits(event.organization_id) else _shared.__wrapped__
+    share = _shared if len(event.organization_id) <= SHORT else _shared.__wrapped__
     shared = share(event.organization_id, event.category, event.operation_type)
-    return Message(event.body, {**shared, **_allowed(own)})
+    attributes = {**shared, "ce-id": event.id}
+    for name, value in (
+        ("ce-subject", event.entity_path),
+        ("ce-time", event.time),
+        ("entity_key", event.entity_key),
+        ("traceparent", event.traceparent),
+    ):
+        if value and (len(value) <= SHORT or _fits(value)):
+            attributes[name] = value  # noqa: PERF403 - no second dictionary
+    return Message(event.body, attributes)
 
 
 def of_refused(body: bytes, problem: Problem, now: datetime | None = None) -> Message:

@@ -16,8 +16,10 @@ def encode(data: bytes, attributes: Mapping[str, str]) -> bytes:
     https://protobuf.dev/programming-guides/encoding/#last-one-wins
     """
     request = PublishRequest()
-    # Filling it in place takes two thirds of the time of passing a message to the constructor.
-    request.messages.add(data=data).attributes.update(attributes)
+    # Filled in place, one by one: its `update`, or a constructor, takes half as long again.
+    fields = request.messages.add(data=data).attributes
+    for name, value in attributes.items():
+        fields[name] = value
     return request.SerializeToString()
 
 

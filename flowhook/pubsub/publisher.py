@@ -30,6 +30,8 @@ MAX_CALL = MAX_MESSAGE
 CALL_OVERHEAD = 1_000
 # Seconds before a call is tried again that failed though there is a connection: doubled up to the second.
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
+# Futures that are watched before those at the head that are over are looked for.
+DROP_EVERY = 64
 NO_FAILURE = "there was no connection, or no turn"
 
 Publish = Callable[[str, Message], Awaitable[str]]
@@ -93,7 +95,7 @@ class Publisher:
         """Return the message's id once it is acknowledged. Raises PublishFailed, within the timeout."""
         loop = asyncio.get_running_loop()
         pending = _Pending(message, loop.time() + self._timeout, loop.create_future())
-        queue = self._topic(topic)
+        queue = self._topics.get(topic) or self._topic(topic)
         queue.add(pending)
         self._deadlines.add(pending.deadline, pending.acknowledged)
         try:
@@ -109,8 +111,7 @@ class Publisher:
             del pending
 
     def _topic(self, name: str) -> "_Topic":
-        if name not in self._topics:
-            self._topics[name] = _Topic(name, self._service)
+        self._topics[name] = _Topic(name, self._service)
         return self._topics[name]
 
 
@@ -135,7 +136,9 @@ class _Deadlines:
 
     def add(self, deadline: float, future: asyncio.Future[str]) -> None:
         """Watch a future; no earlier `deadline` may be added later."""
-        self._oldest()
+        # What is over is dropped now and then, not at each one.
+        if not len(self._awaited) % DROP_EVERY:
+            self._oldest()
         self._awaited.append((deadline, weakref.ref(future)))
         if self._timer is None:
             self._sweep()
@@ -180,7 +183,8 @@ class _Topic:
         while self._queue and self._queue[0].acknowledged.done():
             self._queue.popleft()
         self._queue.append(pending)
-        self._start_dispatcher()
+        if self._dispatcher is None or self._dispatcher.done():
+            self._start_dispatcher()
 
     def _start_dispatcher(self) -> None:
         if self._dispatcher is None or self._dispatcher.done():

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from flowhook import samples
-from flowhook.cli.run import free_port, listens
+from flowhook.cli.run import free_port
 from tests.support.command_line import flowhook
 from tests.support.receiver import (
     FORMS,
@@ -302,7 +302,7 @@ def tell(event):
             stderr=subprocess.STDOUT,
         )
     try:
-        until(lambda: listens(port))
+        until(lambda: "--data-binary" in output.read_text())
         sent = flowhook("send", "users.created", "--url", f"http://127.0.0.1:{port}", WEBHOOK_SECRET="")
         assert sent.returncode == 0, sent.stdout
         assert "told from-file with $A and # in it from-environment" in output.read_text()

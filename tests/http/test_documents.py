@@ -14,6 +14,7 @@ import pytest
 
 from flowhook import samples
 from flows_emulator import local
+from tests.support.crm import Crm
 from tests.support.documents import DOCUMENTS, README
 from tests.support.receiver import ROOT, SECRET, Receiver, project, receiver
 
@@ -31,8 +32,8 @@ BLOCKS = [
     for number, block in enumerate(document.blocks("sh"))
     if any(RUNNABLE.match(line) for line in block.splitlines())
 ]
-# What a handler of the documents needs. Nobody listens there.
-CRM = {"CRM_URL": "http://127.0.0.1:1", "CRM_TOKEN": "t"}
+# What a handler of the documents needs beside the address of a CRM.
+TOKEN = {"CRM_TOKEN": "t"}
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,13 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Written]:
         (folder / path).write_text(code)
     (folder / "event.json").write_bytes(samples.load("packets.updated"))
     (folder / "secret.txt").write_bytes(SECRET)
+    crm = Crm(TOKEN["CRM_TOKEN"], faults={})
     with (
-        receiver(tmp_path, folder, **CRM) as started,
+        receiver(tmp_path, folder, CRM_URL=crm.url, **TOKEN) as started,
         local.emulator(tmp_path / "flows.sqlite3") as emulator,
     ):
         yield Written(folder, started, emulator.url)
+    crm.stop()
 
 
 def test_no_two_modules_of_the_documents_are_one_file() -> None:
@@ -71,7 +74,7 @@ def test_the_tests_of_the_documents_pass_in_the_project_that_they_make(written: 
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "tests"],
         cwd=written.folder,
-        env={"PATH": os.environ["PATH"], **CRM},
+        env={"PATH": os.environ["PATH"], "CRM_URL": "http://127.0.0.1:1", **TOKEN},
         capture_output=True,
         text=True,
         check=False,

@@ -237,3 +237,16 @@ def test_both_deliveries_call_the_same_handlers_with_equal_events(emulator: Emul
             assert both.receive.post(samples.load(name), TRACE).status_code == 200
         until(lambda: len(handled_by(both.consume, "mine.works")) == 24)
         assert sorted(seen(both.consume)) == expected
+
+
+def test_a_replay_is_for_its_handler_alone_and_on_its_path_alone(consumer: Receiver) -> None:
+    body = samples.load("entities.created")
+    replayed = envelope(body)
+    replayed["message"]["attributes"] = {"handler": "mine.works", "replay": "incident-7"}
+    before = len(seen(consumer))
+    assert push(consumer, "/replay", replayed).status_code == 204
+    assert [line.split()[0] for line in seen(consumer)[before:]] == ["works"]
+    replayed["message"]["attributes"]["handler"] = "mine.nobody"
+    assert push(consumer, "/replay", replayed).status_code == 404
+    assert push(consumer, "/replay", envelope(body)).status_code == 404
+    assert push(consumer, "/mine.works", replayed).status_code == 204

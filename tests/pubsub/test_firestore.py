@@ -81,17 +81,22 @@ def test_a_claim_goes_through_its_states(key: Key) -> None:
 
 
 def test_what_has_run_out_is_claimed_again_by_one(key: Key) -> None:
+    async def claims_once_it_has_run_out(made: Firestore) -> int:
+        while True:
+            answers = await asyncio.gather(*(made.claim(key, 60, f"again-{n}") for n in range(20)))
+            if claimed := sum(isinstance(answer, Claimed) for answer in answers):
+                return claimed
+            await asyncio.sleep(0.1)
+
     async def scenario(made: Firestore) -> None:
-        assert await made.claim(key, 0.2, "one") == Claimed("one")
-        assert await made.claim(key, 0.2, "two") == Busy()
-        await asyncio.sleep(0.3)
-        answers = await asyncio.gather(*(made.claim(key, 60, f"again-{n}") for n in range(20)))
-        assert sum(isinstance(answer, Claimed) for answer in answers) == 1
+        # Long enough that a busy machine makes the second claim within them.
+        assert await made.claim(key, 3, "one") == Claimed("one")
+        assert await made.claim(key, 3, "two") == Busy()
+        assert await claims_once_it_has_run_out(made) == 1
         # The late first one has acted as well; so it has been handled.
-        await made.record(key, 0.2)
+        await made.record(key, 3)
         assert await made.claim(key, 60, "three") == Done()
-        await asyncio.sleep(0.3)
-        assert await made.claim(key, 60, "three") == Claimed("three")
+        assert await claims_once_it_has_run_out(made) == 1
 
     run(scenario)
 

@@ -18,10 +18,10 @@ import pytest
 from flowhook import samples
 from tests.support.google import (
     ACCOUNT,
-    ELSEWHERE,
     Service,
     Tokens,
     certificate_of,
+    elsewhere,
     service_account,
 )
 from tests.support.proxy import background_loop
@@ -51,7 +51,7 @@ def service(tmp_path: Path, tokens: Tokens) -> Iterator[Service]:
 
 @contextmanager
 def publishing(tmp_path: Path, service: Service, key: Path, **settings: str) -> Iterator[Receiver]:
-    source = project(tmp_path, elsewhere=ELSEWHERE.format(port=service.port))
+    source = elsewhere(project(tmp_path), service.port)
     settings = {
         "DELIVERY": "pubsub",
         "GOOGLE_CLOUD_PROJECT": "demo",

@@ -4,6 +4,7 @@ import json
 import random
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -71,6 +72,7 @@ class Crm:
 
     token: str
     seed: int = 0
+    faults: Mapping[str, int] = field(default_factory=FAULTS.copy)
     posts: list[Post] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -84,7 +86,7 @@ class Crm:
         """What goes wrong this time; empty where nothing does."""
         with self._lock:
             number = self._random.uniform(0, 100)
-        for name, percent in FAULTS.items():
+        for name, percent in self.faults.items():
             number -= percent
             if number < 0:
                 return name

@@ -15,11 +15,18 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from google.pubsub_v1 import PublishRequest, PublishResponse
 
 ACCOUNT = "receive@demo.iam.gserviceaccount.com"
-# A module of handlers is imported at the start, so it can tell flowhook where the stand-in is.
+# `main` alone is imported by every entry point with every kind of delivery.
 ELSEWHERE = """
 from flowhook.pubsub import client
 client.HOST = "127.0.0.1:{port}"
 """
+
+
+def elsewhere(source: Path, port: int) -> Path:
+    """Have a copied project publish to the stand-in at `port`."""
+    main = source / "main.py"
+    main.write_text(ELSEWHERE.format(port=port) + main.read_text())
+    return source
 
 
 class Tokens(http.server.ThreadingHTTPServer):
