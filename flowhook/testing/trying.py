@@ -21,14 +21,17 @@ from flowhook.testing.memory import CONTAINERS, Kept, Memory, copied
 from flowhook.testing.stories import Story, made_up, told
 
 LONGEST = 3
+# By what was done to the story; the first that was, counts.
 ADVICE = {
-    "twice": "Events are delivered at least once: @on(…, once=True) skips what is recorded as handled, or "
+    "beside": "Calls run at once: keep what a call knows in local variables, and let one statement of the "
+    "store both look and write.",
+    "crash": "A process may die at any line: note nothing as done before it is, and let what is done twice "
+    "be the same, by an idempotency key such as event.id.",
+    "late": "A call may end when nobody waits for it any more, and is made again: event.id is the same.",
+    "again": "Events are delivered at least once: @on(…, once=True) skips what is recorded as handled, or "
     "have what you call take event.id as an idempotency key.",
-    "differs": "Events come in any order, an old state after a new one: compare event.event_timestamp (or "
-    "updateTime) with what you have, per entity.",
-    "lost": "Nothing may be skipped for what another event did, and nothing noted as done before it is.",
-    "unexpected": "What the handler knows of one event must not reach another: keep it in local variables.",
-    "order": "Events come in any order: have what you call compare event.event_timestamp, or do without one.",
+    "order": "Events come in any order: compare event.event_timestamp (or updateTime) with what you have, "
+    "for each entity by itself.",
 }
 INTERRUPTED = (
     "Not tried: a crash between the handler's effect and its record, and a call that outlives its time. "
@@ -62,14 +65,13 @@ class Trial:
 class Counterexample(AssertionError):  # noqa: N818 - it is what was looked for
     """A story and a way to deliver it that end differently than once and in order; `str` tells it all."""
 
-    def __init__(
-        self, handler: Handler, story: Story, account: Sequence[str], found: Sequence[Difference], seed: int
-    ) -> None:
+    def __init__(self, handler: Handler, story: Story, failure: "_Failure", seed: int) -> None:
         self.handler = handler.name
         self.events = story.events
-        self.account = tuple(account)
-        self.differences = tuple(found)
+        self.account = failure.account
+        self.differences = failure.differences
         self.seed = seed
+        self._plan = failure.plan
         super().__init__("\n".join(self._lines()))
 
     def _lines(self) -> Iterator[str]:
@@ -80,7 +82,7 @@ class Counterexample(AssertionError):  # noqa: N818 - it is what was looked for
         yield from (f"  {words}" for words in self.account)
         yield "What is different:"
         yield from (f"  {difference.words}" for difference in self.differences)
-        yield from dict.fromkeys(ADVICE[d.kind] for d in self.differences if d.kind in ADVICE)
+        yield from (ADVICE[how] for how in _disturbance(self._plan))
 
 
 def trials(  # noqa: PLR0913 - a test names what it needs
@@ -285,7 +287,17 @@ class _Search:
             if still:
                 return self._shortest(shorter, still)
         self._world.restore()
-        return Counterexample(self._handler, story, failure.account, failure.differences, self._seed)
+        return Counterexample(self._handler, story, failure, self._seed)
+
+
+def _disturbance(plan: Plan) -> Iterator[str]:
+    """What was done to the story, as the advice names it; nothing where a fault of the test's was."""
+    hows = {step.how for step in plan}
+    indices = [step.event for step in plan]
+    if hows != {"plain"}:
+        yield from (how for how in ("beside", "crash", "late") if how in hows)
+    else:
+        yield "again" if len({*indices}) < len(indices) else "order"
 
 
 def _declared(function: Function) -> Handler:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from flowhook import CommentEvent, samples
-from flowhook.testing import make_event
+from flowhook import CommentEvent, on, samples
+from flowhook.testing import Counterexample, make_event, trials
 from tests.support.receiver import ROOT, project, receiver
 
 notify_chat = pytest.importorskip("handlers.notify_chat")
@@ -125,3 +125,21 @@ def test_a_failing_chat_is_a_500_that_names_the_handler_and_not_the_address(
         assert started.post(samples.load("packet_comments.created")).status_code == 200
         assert "ChatError: the chat answered 404" in started.output()
         assert "secret-of-the-chat" not in started.output()
+
+
+def test_a_redelivered_comment_is_posted_again_and_nothing_else_goes_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has no `once`: a message that comes twice is better than a ledger to run for it."""
+    posts: list[tuple[str, str]] = []
+    monkeypatch.setenv("CHAT_WEBHOOK_URL", "http://127.0.0.1:1")
+    monkeypatch.setattr(notify_chat, "post", lambda *message: posts.append(message))
+    with pytest.raises(Counterexample, match="came twice instead of once"):
+        trials(notify_chat.notify_chat, observe=lambda: posts)
+    ledger = on("packet_comments.created", once=True)(post_the_comment)
+    trials(ledger, observe=lambda: posts)
+
+
+def post_the_comment(event: CommentEvent) -> None:
+    """The same with what a test declares about it: `notify_chat` itself stays as it is."""
+    notify_chat.notify_chat(event)
