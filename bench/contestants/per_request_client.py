@@ -6,7 +6,7 @@ import os
 
 import flask
 import functions_framework
-from google.cloud import pubsub_v1
+from google.cloud.pubsub_v1 import PublisherClient
 
 secret = os.environ["WEBHOOK_SECRET"]
 
@@ -17,7 +17,7 @@ def receive(request: flask.Request) -> tuple[str, int]:
     if not hmac.compare_digest(request.headers.get("Authorization", ""), f"Bearer {secret}"):
         return "unauthorized", 401
     event = json.loads(request.data)
-    with pubsub_v1.PublisherClient() as publisher:
+    with PublisherClient() as publisher:
         topic = publisher.topic_path(os.environ["GOOGLE_CLOUD_PROJECT"], os.environ["PUBSUB_TOPIC"])
         data = json.dumps(event).encode()
         publisher.publish(topic, data, operation=event["operationType"]).result()

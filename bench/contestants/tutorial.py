@@ -6,12 +6,13 @@ import os
 
 import flask
 import functions_framework
-from google.cloud import pubsub_v1
+from google.cloud.pubsub_v1 import PublisherClient
+from google.cloud.pubsub_v1.types import BatchSettings
 
 # `BATCH_LATENCY`: seconds that the library waits for more messages; its default is 0.01.
 latency = os.environ.get("BATCH_LATENCY")
-settings = pubsub_v1.types.BatchSettings(max_latency=float(latency)) if latency else ()
-publisher = pubsub_v1.PublisherClient(batch_settings=settings)
+settings = BatchSettings(max_latency=float(latency)) if latency else ()
+publisher = PublisherClient(batch_settings=settings)
 topic = publisher.topic_path(os.environ["GOOGLE_CLOUD_PROJECT"], os.environ["PUBSUB_TOPIC"])
 secret = os.environ["WEBHOOK_SECRET"]
 
