@@ -20,6 +20,17 @@ PROJECT = "flows-demo-1"
 ENVIRONMENT = 'MAX_INSTANCES=3\n# A comment.\nLOG_LEVEL=DEBUG\nGREETING=it says: "hello", twice=2\n'
 
 
+GREETING = """
+from flowhook import Event, on, variable
+
+WORDS = variable("GREETING", default="hello")
+
+
+@on("users.created")
+def greet(event: Event) -> None: ...
+"""
+
+
 @pytest.fixture(scope="module")
 def workshop(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
     installed = Installed(tmp_path_factory.mktemp("installed"))
@@ -31,6 +42,7 @@ def workshop(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> It
 def life(workshop: Workshop) -> Mapping[str, Ran]:
     """What a person does in a year; later tests look at what each command came to."""
     (workshop.folder / ".env.deploy").write_text(ENVIRONMENT)
+    (workshop.folder / "handlers" / "greeting.py").write_text(GREETING)
     told: dict[str, Ran] = {}
     for name, arguments in (
         ("dry", ["--dry-run"]),

@@ -38,22 +38,22 @@ class Installed:
         self._folder = folder
         self._lock = threading.Lock()
 
-    def python(self, requirements: bytes) -> Path:
-        """A Python that has them, and nothing else."""
-        environment = self._folder / hashlib.sha256(requirements).hexdigest()[:16]
+    def python(self, source: Path) -> Path:
+        """A Python that has what the requirements there name, those of the handlers too, and nothing else."""
+        listed = [path.read_bytes() for path in sorted(source.rglob("requirements.txt"))]
+        environment = self._folder / hashlib.sha256(b"\0".join(listed)).hexdigest()[:16]
         python = environment / "bin" / "python"
         with self._lock:
             if not (environment / "done").exists():
-                self._install(environment, python, requirements)
+                self._install(environment, python, source)
         return python
 
     @staticmethod
-    def _install(environment: Path, python: Path, requirements: bytes) -> None:
+    def _install(environment: Path, python: Path, source: Path) -> None:
         subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-        listed = environment / "requirements.txt"
-        listed.write_bytes(requirements)
         install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*install, "-r", str(listed)], check=True, stderr=subprocess.DEVNULL)
+        listed = str(source / "requirements.txt")
+        subprocess.run([*install, "-r", listed], check=True, stderr=subprocess.DEVNULL)
         (environment / "done").touch()
 
 
@@ -77,7 +77,7 @@ class Processes:
         source = self._folder / f"source-{self._count}"
         with zipfile.ZipFile(io.BytesIO(image.archive)) as unzipped:
             unzipped.extractall(source)
-        python = self._installed.python((source / "requirements.txt").read_bytes())
+        python = self._installed.python(source)
         _compile(python, source, dict(image.built_with))
         for variable in PUBLISHED_TO:
             if topic := environment.get(variable):
