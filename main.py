@@ -29,7 +29,7 @@ runtime.settle()
 
 
 async def accept(got: edge.Received) -> Accepted:
-    """One delivery of the platform, step by step. A step that can't be taken raises what is answered."""
+    """One delivery of the platform, step by step. A step that fails raises the problem that is answered."""
     body = await authenticate(got.headers, got.query, got.read)
     try:
         envelope.require_json(got.headers)
@@ -41,7 +41,7 @@ async def accept(got: edge.Received) -> Accepted:
 
 
 async def process_push(got: edge.Received) -> Accepted:
-    """One delivery of Pub/Sub, to the handlers behind its path."""
+    """One push of Pub/Sub, for the handlers that its path names."""
     await verify(got.headers)
     deliver_here = router().behind(got.path)
     return await push.event(await got.read(), parses, rejects.keep_refused), deliver_here
@@ -49,11 +49,11 @@ async def process_push(got: edge.Received) -> Accepted:
 
 @functions_framework.aio.http
 async def receive(request: Request) -> Response:
-    """The public entry point. A 2xx means that the event is where it should be."""
+    """The public entry point, for the platform. A 2xx means that the event need not be delivered again."""
     return await edge.answer(request, accept, SETTINGS.max_body_bytes, bodies)
 
 
 @functions_framework.aio.http
 async def consume(request: Request) -> Response:
-    """The private entry point, for Pub/Sub. A 2xx means that the message must not come again."""
+    """The private entry point, for Pub/Sub. A 2xx means that the message must not be delivered again."""
     return await edge.acknowledge(request, process_push, push.MAX_BYTES, bodies)

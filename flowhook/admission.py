@@ -1,7 +1,7 @@
-"""How much memory bodies may take at a time in an instance: a large one waits for room, a small one never.
+"""Limits the memory that bodies take together: a large one waits for room, a small one never does.
 
-Parsing makes Python objects of up to forty times the body's bytes, and holds the interpreter while it does;
-so what must be limited is the memory that parses take together, not their number.
+Parsing a body makes Python objects of up to forty times its size, and no other code runs meanwhile. So the
+memory that all parsed bodies take together is limited, not their number.
 """
 
 import asyncio
@@ -11,23 +11,24 @@ from collections.abc import Callable
 from flowhook import runtime
 from flowhook.errors import Overloaded
 
-# Bytes up to which a body is not counted; 40 of the worst, parsed, are 120 MB.
+# A body of up to this many bytes is not counted: 40 of the worst take only 120 MB once parsed.
 SMALL = 64 * 1024
-# Bytes that bodies may take together while they are there, and what is parsed of them. A push is decoded, so
-# it takes almost as much again. With the process itself (80 MB) and what an estimate misses, an instance of
-# 1 GiB keeps 200 MB for its handlers.
+# The most bytes that all bodies may take together, and that everything parsed from them may take. A push is
+# also decoded from base64, which takes almost as much again. With the process itself (80 MB) and what an
+# estimate misses, an instance of 1 GiB has 200 MB left for its handlers.
 MAX_BODIES = 96 * 1024 * 1024
 MAX_PARSED = 400_000_000
-# From here on a parse is heavy: what is made of it is kept away from the garbage collector.
+# A parse of more bytes than this is heavy: the garbage collector must not examine its objects.
 HEAVY = 32_000_000
-# Bytes that pydantic's parser was seen to make at most of a bracket, comma or colon, and of a body's byte.
+# The most bytes that pydantic's parser was seen to allocate per bracket, comma or colon, and per byte.
 MAX_PER_MARK, MAX_PER_BYTE = 100, 48
 MARKS = b"[{:,"
-# A character beyond ASCII makes Python store each of its string's in up to four bytes.
+# The bytes of text per byte of a body: with one character beyond ASCII, Python stores every character of that
+# string in up to four bytes.
 ASCII, UNICODE = 2, 6
-# Where there are escaped surrogates, a lone one may have to be replaced: pieces of a few bytes are sewn up.
+# The same where there are escaped surrogates: replacing lone ones joins many strings of a few bytes.
 SURROGATES = 30
-# Seconds after a parse in which no other begins, so that what came meanwhile is answered first.
+# Seconds between the end of a parse and the next one, in which requests that came meanwhile are answered.
 PAUSE = 0.03
 
 
@@ -40,14 +41,15 @@ def memory_of(body: bytes) -> int:
 
 def structure_of(body: bytes) -> int:
     """The bytes that the containers and items of `body` take, without its texts."""
-    # One pass of a few milliseconds for 8 MiB; counting each mark by itself takes four.
+    # One pass of a few milliseconds for 8 MiB; counting each mark by itself takes four passes.
     return MAX_PER_MARK * (len(body) - len(body.translate(None, MARKS)))
 
 
 class Room:
-    """Memory that has been granted. It is given back when nothing refers to the room any more.
+    """Memory that has been granted. It is freed when nothing refers to the room any more.
 
-    So whatever holds what was parsed holds the room as well: a thread of a handler that hangs does.
+    So the memory of a parsed event stays counted while anything uses it, even the thread of a handler that
+    hangs.
     """
 
     __slots__ = ("__weakref__", "_give_back", "size")
@@ -58,20 +60,20 @@ class Room:
 
     @property
     def heavy(self) -> bool:
-        """Whether so much is parsed that the garbage collector must not look through it."""
+        """Whether so much is parsed that the garbage collector must not examine it."""
         return self.size > HEAVY
 
     def leave(self) -> None:
-        """Called by whatever held the room, when it ends; giving back is up to the last of them."""
+        """Called when an event that held the room ends. Does nothing: the last reference frees the memory."""
 
     def __del__(self) -> None:
         self._give_back(self.size)
 
 
 class Admission:
-    """Grants `capacity` bytes in the order of asking; who waits for longer than `patience` seconds gets none.
+    """Grants `capacity` bytes, first come, first served; whoever waits over `patience` seconds is refused.
 
-    Made before the loop runs, used on one loop; a room may be given back from any thread.
+    It is made before the loop runs and used on one loop; a room may be freed on any thread.
     """
 
     def __init__(self, capacity: int, patience: float) -> None:
@@ -86,7 +88,7 @@ class Admission:
         return await self.room(memory_of(body)) if len(body) > SMALL else None
 
     async def room(self, size: int) -> Room:
-        """Room for `size` bytes; what is larger than the whole capacity has it alone. Raises Overloaded."""
+        """Room for `size` bytes; one that is larger than the capacity gets all of it. Raises Overloaded."""
         size = min(size, self._capacity)
         if size <= self._free and not self._waiting:
             return self._grant(size)
@@ -98,7 +100,7 @@ class Admission:
         except TimeoutError:
             raise Overloaded("Larger bodies came before it and take all the memory there is.") from None
         finally:
-            # Whoever stands behind one that has given up may fit.
+            # Whoever waits behind one that has given up may fit.
             self._advance()
 
     def _grant(self, size: int) -> Room:
@@ -130,5 +132,5 @@ class Admission:
 
 
 def queues(timeout: float) -> tuple[Admission, Admission]:
-    """Of bodies that are read, and of those that are parsed; a request waits `timeout` seconds at most."""
+    """One queue for reading bodies, one for parsing them; `timeout` is the longest wait in both."""
     return Admission(MAX_BODIES, timeout / 2), Admission(MAX_PARSED, timeout / 2)

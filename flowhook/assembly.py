@@ -29,7 +29,7 @@ def load(package: str, settings: Settings, keep: KeepEvent, environment: Mapping
 
 
 def _variable_mistakes(handlers: Iterable[Handler], environment: Mapping[str, str]) -> Iterator[str]:
-    """All that is missing or wrong at once, a line for each handler and variable."""
+    """A line for each variable that is missing or wrong, and each handler that needs it."""
     for handler in handlers:
         for variable in handler.variables:
             mistake = variable.name_mistake(NAMES) or variable.value_mistake(environment)
@@ -59,7 +59,8 @@ def _ledger(
     names = [handler.name for handler in handlers if handler.once]
     if not names:
         return None
-    # The commands for this machine set it; a cloud that runs one instance today may run two tomorrow.
+    # The commands for this machine set LEDGER, so nobody is warned there. A deployed function always warns:
+    # it may run several instances.
     if settings.ledger == "memory" and (not environment.get("LEDGER") or environment.get("K_SERVICE")):
         log.warning(
             "%s: once=True holds within one instance until its end, for LEDGER is memory; with "

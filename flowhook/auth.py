@@ -1,7 +1,7 @@
 """Whether a request proves that its sender knows an accepted secret.
 
-The platform's guide says that the secret authenticates requests, and not how it travels. So a pinned scheme
-names one way, and `auto` tries them all on every header until one has succeeded.
+The platform's guide says that the secret authenticates requests, but not how it is sent. So a scheme can be
+pinned, and `auto` tries every scheme on every header until one succeeds.
 """
 
 import asyncio
@@ -16,10 +16,10 @@ from flowhook.secret import Secrets
 
 log = logging.getLogger(__name__)
 
-# Bytes from which on a body is hashed in a thread, which leaves the interpreter to others meanwhile: a
-# signature of this much takes less than a millisecond.
+# A body of this many bytes or more is hashed in a thread, so that other requests go on meanwhile. Hashing a
+# smaller one takes less than a millisecond.
 LARGE = 256 * 1024
-# Threads of our own: those of the loop are shared with handlers, who may fill them.
+# Threads of our own: the loop's are shared with handlers, which may occupy them all.
 _hashing = ThreadPoolExecutor(max_workers=2, thread_name_prefix="hashing")
 
 
@@ -36,8 +36,8 @@ class Authenticator:
     ) -> bytes:
         """The body of an authentic request, which `read` returns.
 
-        Raises AuthenticationFailed, or NoSecret where none can be trusted at present. Where the pinned scheme
-        needs no body, or its signature is missing or malformed, that is before the body is read.
+        Raises AuthenticationFailed, or NoSecret where no secret can be trusted at present. Where the pinned
+        scheme needs no body, or its signature is missing or malformed, it raises before the body is read.
         """
         if self._scheme is None:
             body = await read()
@@ -68,7 +68,7 @@ class Authenticator:
         return await asyncio.get_running_loop().run_in_executor(_hashing, self._proves, request, secrets)
 
     def _proves(self, request: Candidate, secrets: tuple[bytes, ...]) -> bool:
-        # The one that fitted last time first: a sender doesn't change its ways.
+        # The scheme that succeeded last time is tried first: a sender seldom changes it.
         if self._found:
             for secret in secrets:
                 if self._found.verify(request, secret):

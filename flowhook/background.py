@@ -10,8 +10,9 @@ from typing import Generic, TypeVar
 
 log = logging.getLogger(__name__)
 
-# Seconds after which another call may be made beside one that hangs, for what it waits for may never come,
-# and beside how many. Half of the minute for which secrets are trusted, so a mended file costs nothing.
+# Seconds after which a call that hangs is given up, so that another one may start, and how many may be given
+# up at a time. It is half of the minute for which secrets are trusted: a file that can be read again is read
+# before they expire.
 GIVEN_UP_AFTER = 30.0
 MAX_GIVEN_UP = 4
 
@@ -21,10 +22,10 @@ T = TypeVar("T")
 class Background(Generic[T]):
     """Runs `call` in a thread of its own, one call at a time. `name` says in the log what it does.
 
-    The loop's own threads are also the handlers', who may fill them with calls that never end. A call that
-    takes longer than `patience` seconds is logged once, and from then on nobody waits for it. After half a
-    minute it is given up: another call may be made, and what the old one brings counts no more. The threads
-    are daemons, so a call that hangs does not keep the process from ending.
+    Handlers share the loop's own threads, and may fill them with calls that never end. A call that takes
+    longer than `patience` seconds is logged once, and from then on nobody waits for it. After half a minute
+    it is given up: another call may start, and the result of the old one is ignored. The threads are daemons,
+    so a call that hangs does not keep the process from ending.
     """
 
     def __init__(self, name: str, call: Callable[[], T], patience: float) -> None:
@@ -36,12 +37,12 @@ class Background(Generic[T]):
         self._given_up: set[asyncio.Future[T]] = set()
 
     def start(self, take: Callable[[asyncio.Future[T]], None]) -> None:
-        """Start a call unless one is under way; `take` gets its result before whoever waits goes on."""
+        """Start a call unless one is under way; `take` gets its result before any waiter resumes."""
         loop = asyncio.get_running_loop()
         if self._is_busy(loop.time()):
             return
         result: asyncio.Future[T] = loop.create_future()
-        # Apart from the delivery that happens to start the call, whose notes for the log are its own.
+        # In an empty context: the notes for the log concern only the delivery that happens to start the call.
         result.add_done_callback(partial(self._finish, take), context=Context())
         try:
             Thread(target=self._run, args=(loop, result), name=self._name, daemon=True).start()
@@ -73,7 +74,7 @@ class Background(Generic[T]):
     def _finish(self, take: Callable[[asyncio.Future[T]], None], result: asyncio.Future[T]) -> None:
         if result in self._given_up:
             self._given_up.remove(result)
-            # Nobody takes it, and that is no defect.
+            # Retrieve the error, so that asyncio doesn't report that nobody did.
             result.exception()
         else:
             take(result)

@@ -1,9 +1,9 @@
-"""Calls handlers: `async def` on the loop, `def` in a thread, each for its own time.
+"""Calls handlers: `async def` on the loop, `def` in a thread, each with its own timeout.
 
-Neither a thread nor a coroutine that blocks can be stopped. So the calls that run on in threads after their
-time are counted, and a handler that has too many of them isn't called any more until some have ended. And
-what a coroutine does between two `await`s is timed: a handler that blocks the loop is named, and the time
-that it took from the others is given back to them.
+Neither a thread nor a coroutine that blocks can be stopped. So calls that still run in threads after their
+timeout are counted, and a handler with too many of them isn't called until some have ended. The time between
+two `await`s of a coroutine is measured: a handler that blocks the loop is named in the log, and the timeouts
+of the others are extended by the time that it took from them.
 """
 
 import asyncio
@@ -25,22 +25,23 @@ log = logging.getLogger(__name__)
 
 # How many handlers that are written with `def` run at once; a thread is made when it is needed.
 MAX_THREADS = 256
-# How many calls of one handler may run on in threads after their time. Each keeps its thread and its event.
+# How many calls of one handler may still run in threads after their timeout. Each holds a thread and its
+# event.
 MAX_STUCK = 40
-# Seconds between two `await`s from which on a handler is said to have held up the loop.
+# A handler that runs for this many seconds between two `await`s is reported for blocking the loop.
 HELD_UP = 0.5
 
 
 class Caller:
-    """Calls handlers. There is one, for its threads and the loop are what all calls share."""
+    """Calls handlers. A process has one, because all calls share its threads and the loop."""
 
     def __init__(self) -> None:
         self._threads = Threads()
-        # Seconds for which handlers have held up the loop, all of them together.
+        # The sum of the seconds for which handlers have blocked the loop.
         self._held = 0.0
 
     def begin(self, handler: Handler, timeout: float) -> "Call":
-        """A call of `handler`, whose time begins now."""
+        """A call of `handler`, whose timeout begins now."""
         return Call(self, handler, timeout)
 
     async def _run(self, call: "Call", event: Event) -> None:
@@ -59,7 +60,7 @@ class Caller:
 
 
 class Call:
-    """One call of a handler, and the time that it has: what others took from it doesn't count."""
+    """One call of a handler and its timeout, in which the time that others blocked the loop doesn't count."""
 
     def __init__(self, caller: Caller, handler: Handler, timeout: float) -> None:
         self.handler = handler
@@ -71,7 +72,7 @@ class Call:
 
     @property
     def left(self) -> float:
-        """The seconds that are left to it."""
+        """The seconds until its timeout."""
         held_by_others = self._caller._held - self._held_before - self._held  # noqa: SLF001 - its other half
         return self.timeout - (monotonic() - self._started - held_by_others)
 
@@ -82,7 +83,7 @@ class Call:
 
     @property
     def overran(self) -> bool:
-        """Whether it blocked the loop, so that nobody could end it in time."""
+        """Whether it blocked the loop beyond its timeout, so that nobody could cancel it in time."""
         return bool(self._held) and self.left < 0
 
     async def run(self, event: Event) -> None:
@@ -90,11 +91,11 @@ class Call:
         await self._caller._run(self, event)  # noqa: SLF001 - its other half
 
     def late(self) -> TimeoutError:
-        """What it fails with, where it isn't done after its time."""
+        """The error of a call that isn't done by its timeout."""
         return TimeoutError(f"the handler was not done after {self.timeout:g} s")
 
     def stepped(self, seconds: float) -> None:
-        """Note how long the handler kept the loop to itself."""
+        """Record that the handler ran for so long without an `await`; log it where that is too long."""
         if seconds >= HELD_UP:
             self._held += seconds
             self._caller._add(seconds)  # noqa: SLF001 - its other half
@@ -114,7 +115,7 @@ class _Timed:
         self._call = call
 
     def __await__(self) -> Generator[Any, Any, None]:
-        # What `await` needs of a generator is below.
+        # This object has the methods of a generator that `await` calls.
         return cast(Generator[Any, Any, None], self)
 
     def __iter__(self) -> "_Timed":
@@ -135,7 +136,7 @@ class _Timed:
         try:
             return self._coroutine.throw(*error)
         finally:
-            # The traceback of the error holds this frame.
+            # The error's traceback refers to this frame: without this, they would form a cycle.
             del error
             self._call.stepped(monotonic() - started)
 
@@ -144,7 +145,7 @@ class _Timed:
 
 
 class Threads:
-    """Runs functions in threads, MAX_THREADS at once, and counts those that outlived their time."""
+    """Runs functions in threads, MAX_THREADS at once, and counts those that run on after their timeout."""
 
     def __init__(self) -> None:
         self._limiter = CapacityLimiter(MAX_THREADS)
@@ -153,14 +154,14 @@ class Threads:
         self._refused: set[str] = set()
 
     async def call(self, name: str, function: Function, event: Event) -> Awaitable[None] | None:
-        """What `function` returns. Cancelled, it runs on, and counts as stuck until it ends.
+        """What `function` returns. If the wait is cancelled, it runs on and is stuck until it ends.
 
-        Raises HandlerStuck instead where that many calls run on already.
+        Raises HandlerStuck, without calling it, where too many calls are stuck.
         """
         self._admit(name)
         attempt = _Attempt(self, name)
         try:
-            # What a thread's future raises stays in a cycle with it.
+            # An error that the thread's future raised would form a cycle with it, so it is returned.
             result, error = await to_thread.run_sync(
                 attempt.run, function, event, abandon_on_cancel=True, limiter=self._limiter
             )
@@ -192,7 +193,7 @@ class Threads:
 
 
 class _Attempt:
-    """A function in a thread; the one who waits for it may go away before it begins, or before it ends."""
+    """A function in a thread; whoever waits for it may be cancelled before it begins or ends."""
 
     def __init__(self, threads: Threads, name: str) -> None:
         self._threads = threads

@@ -1,6 +1,7 @@
-"""The doctor's event: authentic and valid like any other, and no business of the handlers'.
+"""The doctor's event: authentic and valid like any other, but the user's handlers don't get it.
 
-Its mark is in the body, so that it survives Pub/Sub. The platform's own keys begin with `flows/`.
+Its entity key marks it, which is in the body and so passes through Pub/Sub unchanged. The platform's own keys
+begin with `flows/`.
 """
 
 import json
@@ -9,17 +10,17 @@ from datetime import UTC, datetime
 from flowhook.envelope import Envelope
 
 KEY = "flowhook/doctor"
-# The handler that it goes to, and the only one.
+# The only handler that it is delivered to.
 HANDLER = "flowhook.doctor"
 
 
 def is_canary(event: Envelope) -> bool:
-    """Whether it is the doctor's."""
+    """Whether this is the doctor's event."""
     return event.entity_key == KEY
 
 
 def body(nonce: str) -> bytes:
-    """The doctor's event as it travels; `nonce` tells it from every other one."""
+    """The body of a doctor's event; `nonce` distinguishes it from every other one."""
     now = datetime.now(UTC).isoformat()
     state = {"key": f"doctors/{nonce}", "properties": {}, "createTime": now, "updateTime": now}
     document = {

@@ -49,8 +49,8 @@ def model_name(category: str) -> str:
 def classify(entity_path: str, collection_path: str, entity_key: str) -> str:
     """The category of an event; `other` where nothing in the table fits.
 
-    The last collection of `entity_path` decides where the table knows it, else that of
-    `collection_path`, else the last segment of `entity_key` (which tells no parent).
+    The last collection of `entity_path` decides where the table knows it, else that of `collection_path`,
+    else the last segment of `entity_key` (which names no parent).
     """
     name, parent = _last_collections(entity_path)
     if name not in _BY_COLLECTION:
@@ -66,7 +66,8 @@ def classify(entity_path: str, collection_path: str, entity_key: str) -> str:
 def _last_collections(path: str) -> tuple[str, str | None]:
     """The last collection of a path and the one above it; empty where there is none.
 
-    A path alternates collection and document. It may have millions of segments, so it is not taken apart.
+    A path alternates collection and document. It may have millions of segments, so it is not split into a
+    list.
     """
     while "//" in path:
         path = path.replace("//", "/")

@@ -1,4 +1,4 @@
-"""What every destination has in common: it takes an event and tells what became of it."""
+"""What every destination has in common: it takes an event and returns its outcome."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
@@ -10,11 +10,12 @@ NOBODY: Mapping[str, str] = MappingProxyType({})
 
 
 class Outcome(NamedTuple):
-    """An event that is where it should be; anything else is raised as a `Problem`.
+    """What became of an event that need not be delivered again; every failure is raised as a `Problem`.
 
-    `handlers` are those that handled it, `rejected` those that will never be able to, with their reasons;
-    `kept` tells whether Pub/Sub has the event for them. `message_id` is what Pub/Sub calls it. `duplicate`
-    are handlers with `once` that have handled the event before, and were not called again.
+    `handlers` are the handlers that handled it; `rejected` are those that never will, with their reasons;
+    `kept` says whether the event is stored in Pub/Sub for them. `message_id` is the id of the published
+    message. `duplicate` are the handlers with `once` that had handled the event before, and were not called
+    again.
     """
 
     event: Envelope
@@ -26,7 +27,7 @@ class Outcome(NamedTuple):
     duplicate: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
-        """What the answer and the log say of it beside the event; members that say nothing are left out."""
+        """The members of the answer and the log beside the event's; those that don't apply are left out."""
         document: dict[str, Any] = {"outcome": self.outcome}
         if self.message_id is not None:
             document["messageId"] = self.message_id
@@ -59,5 +60,5 @@ Accepted = tuple[Envelope, Deliver]
 
 
 async def ignore(event: Envelope) -> Outcome:
-    """What becomes of an event that nobody wants."""
+    """Drop an event that nobody wants."""
     return Outcome(event, "ignored")

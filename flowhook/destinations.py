@@ -18,7 +18,7 @@ RouterProvider = Callable[[], "Router"]
 
 
 class Destination(NamedTuple):
-    """A kind of delivery. `make` asks for the router only where it runs handlers itself."""
+    """A kind of delivery. `make` calls the provider only where it runs handlers itself."""
 
     publishes: bool
     runs_handlers: bool
@@ -40,18 +40,18 @@ DESTINATIONS: Mapping[str, Destination] = {
 
 
 def choose(event: Envelope, wants: Callable[[str], bool], deliver: Deliver) -> Deliver:
-    """What delivers an event of a type that is wanted, or the doctor's; another one is ignored."""
+    """`deliver` for an event of a type that is wanted and for the doctor's; `ignore` for any other."""
     return deliver if wants(event.type) or is_canary(event) else ignore
 
 
 def router_provider(package: str, settings: "Settings", keep: "KeepEvent") -> RouterProvider:
     """A function that makes the router of the handlers in `package` when it is first called.
 
-    Where nothing calls it, as in `receive` with delivery to Pub/Sub, no handler is imported and no model
-    loaded: what they import costs no start there, and a broken one stops none. Where the settings say that
-    this process runs handlers, it is made at once.
+    Where nothing calls it, as in `receive` with delivery to Pub/Sub, neither handlers nor models are
+    imported: they don't slow down that start, and a broken handler doesn't stop it. Where the settings say
+    that this process runs handlers, the router is made at once.
 
-    Raises StartError, whenever it is made, for handlers that are broken or lack what they need.
+    Making the router raises StartError for handlers that are broken or lack what they need.
     """
 
     @functools.cache

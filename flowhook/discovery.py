@@ -1,6 +1,6 @@
-"""Finds the handlers in a package, and tells at the start what can be wrong with one.
+"""Finds the handlers in a package, and refuses at the start those that could never work.
 
-A mistake that only the first event would show costs that event: what can be known earlier stops the start.
+A mistake that shows only with the first event costs that event, so what can be found earlier stops the start.
 """
 
 import ast
@@ -24,7 +24,7 @@ from flowhook.variables import Variable
 
 
 def discover(package: ModuleType) -> tuple[Handler, ...]:
-    """Every handler in the modules of `package`, in name order, in a module in the order of definition.
+    """Every handler in the modules of `package`, by module name, within a module in the order of definition.
 
     Raises StartError, with file and line, where a module can't be imported or a handler could never work.
     """
@@ -53,7 +53,7 @@ def _with_variables(handlers: Sequence[Handler], modules: Mapping[str, ModuleTyp
 
 
 def _variables(module: ModuleType) -> list[Variable[Any]]:
-    """What is declared in a module, in those below it, or imported into them."""
+    """The variables that a module and those below it declare or import."""
     below = [found for name, found in sys.modules.items() if name.startswith(f"{module.__name__}.")]
     return [
         value for part in (module, *below) for value in vars(part).values() if isinstance(value, Variable)
@@ -63,7 +63,7 @@ def _variables(module: ModuleType) -> list[Variable[Any]]:
 def _in_module(module: ModuleType, name: str) -> Iterator[Handler]:
     found: list[Function] = []
     for attribute, value in vars(module).items():
-        # Imported from another module or bound to a second name, a handler is still only one.
+        # A handler that is imported from another module or bound to a second name counts only once.
         own = callable(value) and hasattr(value, MARK) and value.__module__ == module.__name__
         if own and value not in found:
             found.append(value)
@@ -95,7 +95,7 @@ def _file(package: ModuleType, name: str) -> str:
 
 
 def _where(package: ModuleType, error: BaseException) -> str:
-    """The last line of the handlers' own code that the error came through: that is where to mend it."""
+    """The last line of the handlers' own code in the traceback: that is where to mend it."""
     if isinstance(error, SyntaxError) and error.filename:
         return f" ({_relative(package, error.filename)}, line {error.lineno})"
     lines = [
@@ -107,7 +107,7 @@ def _where(package: ModuleType, error: BaseException) -> str:
 
 
 def _place(package: ModuleType, function: Function) -> str:
-    """File and line of a function; of what has none, a callable object for example, its module."""
+    """File and line of a function; the module of what has none, such as a callable object."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     if code is None:
         return function.__module__
@@ -123,7 +123,7 @@ def _relative(package: ModuleType, filename: str) -> str:
 
 
 def _mistake(handler: Handler) -> str:
-    """Why the handler could never handle what its patterns select; empty where nothing speaks against it."""
+    """Why the handler could never handle what its patterns select; empty where no reason is found."""
     return _signature_mistake(handler.function) or _annotation_mistake(handler)
 
 
@@ -131,7 +131,7 @@ def _signature_mistake(function: Function) -> str:
     try:
         signature = inspect.signature(function)
     except ValueError:
-        # A function written in C may have none.
+        # A function written in C may have no signature.
         return ""
     try:
         signature.bind(object())
@@ -156,7 +156,7 @@ def _annotation_mistake(handler: Handler) -> str:
 def _event_classes(function: Function) -> tuple[type[Event], ...]:
     """The event classes that the first parameter is annotated with; none where that can't be known.
 
-    A name that is imported for type checkers only doesn't resolve, and says nothing against the handler.
+    A name that is imported for type checkers only doesn't resolve here, which is no mistake of the handler's.
     """
     try:
         hints = typing.get_type_hints(function)
@@ -174,9 +174,9 @@ def _is_union(hint: object) -> bool:
 
 
 def _refuse_deeper(package: ModuleType) -> None:
-    """Raise StartError for a marked function where nobody looks for one: below a module of the package.
+    """Raise StartError for a marked function where none is looked for: below a module of the package.
 
-    The files are read, not imported: a package of handlers may hold its tests, or scripts.
+    The files are parsed, not imported: a package of handlers may contain tests or scripts.
     """
     for folder in map(Path, package.__path__):
         for path in sorted(folder.rglob("*.py")):
@@ -196,7 +196,7 @@ def _marked_line(path: Path) -> int | None:
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
-        # Whether it can be imported is the business of who imports it.
+        # Whoever imports the file reports what is wrong with it.
         return None
     names = {
         alias.asname or alias.name

@@ -1,4 +1,4 @@
-"""The only module that knows the web framework: a request becomes bytes, an outcome or problem an answer."""
+"""The only module that knows the web framework: it reads requests as bytes and answers with outcomes."""
 
 import logging
 import time
@@ -29,9 +29,9 @@ log = logging.getLogger(__name__)
 
 
 class Received:
-    """A request without its framework, its body still to be read.
+    """A request, independent of the framework; its body is still to be read.
 
-    Header names are in lower case; of one that comes twice the last one counts.
+    Header names are in lower case; where a header comes twice, the last one counts.
     """
 
     __slots__ = ("_bodies", "_limit", "_request", "_room", "headers", "path", "query")
@@ -45,7 +45,7 @@ class Received:
         self._request = request
         self._limit = limit
         self._bodies = bodies
-        # The memory of a large body, until nothing refers to this any more.
+        # The memory granted for a large body, until nothing refers to this object any more.
         self._room: Room | None = None
 
     @property
@@ -54,16 +54,16 @@ class Received:
         return trace.parent(self.headers)
 
     async def read(self) -> bytes:
-        """The body, once. Raises BodyTooLarge, Incomplete, or Overloaded where there is no room for it."""
+        """Read the body, once. Raises BodyTooLarge, Incomplete, or Overloaded without room for it."""
         limit = self._limit
         announced = self.headers.get(b"content-length", b"")
-        # More digits than that, Python would refuse to read.
+        # Python refuses to convert thousands of digits, so their number is checked first.
         if announced.isdigit() and (len(announced) > 18 or int(announced) > limit):
             raise _too_large(limit)
         body, more = await _next_chunk(self._request, limit, limit)
         if not more:
             return body
-        # Not a list of chunks: one of a byte takes forty.
+        # Not a list of chunks: a chunk of one byte would take about forty.
         gathered = bytearray(body)
         while more:
             chunk, more = await _next_chunk(self._request, limit - len(gathered), limit)
@@ -81,21 +81,22 @@ async def answer(
 ) -> Response:
     """Deliver what `accept` accepts, and answer the platform.
 
-    Writes one log line, unless it is one of too many answers before authentication. `bodies` grants the
-    memory that large ones are read into; without it they are not limited together.
+    Writes one log line, unless too many requests are refused before authentication. `bodies` grants the
+    memory for large bodies; without it, what they take together is not limited.
     """
     started = time.perf_counter()
-    # No local may hold a problem: its traceback holds this frame.
+    # No local variable may refer to a problem: its traceback refers to this frame, which would be a cycle.
     return _answer(request, started, *await _deliver(request, accept, max_body_bytes, bodies))
 
 
 async def acknowledge(
     request: Request, accept: Accept, max_body_bytes: int, bodies: Admission | None = None
 ) -> Response:
-    """Deliver what `accept` accepts, and answer Pub/Sub: 204 for what must not come again. As `answer`.
+    """Deliver what `accept` accepts, and answer Pub/Sub. Logs and limits as `answer` does.
 
-    That is what has been handled, and what is refused and kept: it would come back for ever. What is not
-    kept anywhere else comes back until the subscription gives it up, to its dead letters if it has any.
+    204 acknowledges what has been handled, and what is refused and kept: delivering that again would change
+    nothing. Anything else is delivered again until the subscription gives it up, and forwards it to its
+    dead-letter topic if it has one.
     """
     started = time.perf_counter()
     return _acknowledge(request, started, *await _deliver(request, accept, max_body_bytes, bodies))
@@ -104,8 +105,8 @@ async def acknowledge(
 async def _deliver(
     request: Request, accept: Accept, limit: int, bodies: Admission | None
 ) -> tuple[Envelope | None, Outcome | Problem]:
-    """What became of the request, and its event as far as there is one."""
-    # Bytes as they came: Starlette's own mapping decodes and copies them.
+    """The outcome or problem of the request, and its event if there is one."""
+    # The raw bytes: Starlette's own mapping would decode and copy them.
     headers = dict(request.scope["headers"])
     logs.begin(headers)
     _unproven.settle()
@@ -141,8 +142,8 @@ def _acknowledge(
 
 
 async def _next_chunk(request: Request, left: int, limit: int) -> tuple[bytes, bool]:
-    """At most `left` bytes more of the body, and whether there is more to come."""
-    # ASGI's own messages: Starlette's iterator over them costs more than all the checks.
+    """The next chunk of the body, `left` bytes at most, and whether more follow."""
+    # Read from ASGI itself: Starlette's iterator costs more than all the checks.
     message = await request.receive()
     if message["type"] == "http.disconnect":
         raise Incomplete("The connection was closed before the body was whole.")
@@ -199,7 +200,7 @@ def _log_the_rest(counts: Mapping[str, int]) -> None:
     logs.write_apart(log, message, {"left_out": dict(counts)})
 
 
-# One for the process, as the log is.
+# One for the process, because it has one log.
 _unproven = Quota(_log_the_rest)
 
 

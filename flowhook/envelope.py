@@ -1,9 +1,10 @@
-"""What is to be read on the outside of an event: enough to check, route and publish it without opening it.
+"""The outer fields of an event: enough to validate, route and publish it without making the event itself.
 
-Pydantic's Rust core validates the body as JSON and makes Python objects of a few fields alone; an event with
-100 KB of properties costs a fifth of what `events.parse` does. Whatever it accepts, `events.parse` accepts
-too; whatever it doesn't accept, `events.parse` judges. So the two never disagree, which is tested.
-It also judges what is heavy to parse: the memory of the core's own tree is not returned to the system.
+Pydantic's Rust core validates the body as JSON but makes Python objects of a few fields only; an event with
+100 KB of properties costs a fifth of what `events.parse` does. Whatever the core accepts, `events.parse`
+accepts too; whatever it doesn't accept, `events.parse` decides. So the two never disagree, which is tested.
+`events.parse` also decides what is heavy to parse, because the core's own tree takes memory that is not
+returned to the system.
 """
 
 import hashlib
@@ -29,20 +30,20 @@ if TYPE_CHECKING:
     from flowhook.events import Event
 
 JSON_TYPES = re.compile(r"(application|text)/json|[\w.+-]+/[\w.+-]+\+json")
-# The platform's form of ISO 8601, for days that every year has. Any other goes the long way.
+# The platform's form of ISO 8601, for days that every year has. `events.parse` reads any other.
 DATE = (
     "(?:[1-9][0-9]{3})-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])"
     "|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))"
 )
 TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?Z"
-# `2026-03-02T10:42:30.250Z`, as the platform writes it and CloudEvents may.
+# The length of `2026-03-02T10:42:30.250Z`: the platform's form, which CloudEvents allows as it is.
 USUAL_LENGTH = 24
 
 
 class Envelope(NamedTuple):
-    """The outside of an event, by the names of `Event`.
+    """The outer fields of an event, named as in `Event`.
 
-    `time` is the event's timestamp by RFC 3339; empty where that has no form for its offset.
+    `time` is the event's timestamp in the form of RFC 3339; empty where that can't express its offset.
     """
 
     body: bytes
@@ -57,7 +58,7 @@ class Envelope(NamedTuple):
     delivery_attempt: int
     traceparent: str | None
     room: Room | None = None
-    # Of a message that an operator replays: the only handler that it is for, and the id of the replay.
+    # For a message that an operator replays: the one handler that it is for, and the id of the replay.
     handler: str = ""
     replay: str = ""
 
@@ -79,7 +80,7 @@ class Envelope(NamedTuple):
         )
 
     def open(self) -> "Event":
-        """The event, made anew."""
+        """The event, parsed anew."""
         return _parse(self.body, self.delivery_attempt, self.traceparent, self.room)
 
     def replayed(self, handler: str, replay: str) -> "Envelope":
@@ -88,16 +89,16 @@ class Envelope(NamedTuple):
 
 
 class Opened(Envelope):
-    """An envelope whose event had to be made in order to judge it."""
+    """An envelope whose event had to be parsed to validate it."""
 
     event: "Event"
 
     def open(self) -> "Event":
-        """The event, made already."""
+        """The event, which has been parsed already."""
         return self.event
 
     def replayed(self, handler: str, replay: str) -> "Envelope":
-        """As of any envelope; the event comes along."""
+        """The same as for any envelope; the event stays with it."""
         replayed = self._replace(handler=handler, replay=replay)
         replayed.event = self.event
         return replayed
@@ -116,7 +117,7 @@ def require_json(headers: Mapping[bytes, bytes]) -> None:
 async def admit(
     body: bytes, parses: Admission, *, delivery_attempt: int = 1, traceparent: str | None = None
 ) -> Envelope:
-    """What `read` returns, once there is room to parse the body. Raises what that does, and Overloaded."""
+    """As `read`, once there is room to parse the body. Raises what `read` raises, and Overloaded."""
     room = await parses.room_for(body) if len(body) > SMALL else None
     fields = _validated(body, room)
     if fields is not None:
@@ -176,36 +177,36 @@ def _opened(body: bytes, delivery_attempt: int, traceparent: str | None, room: R
 def _parse(body: bytes, delivery_attempt: int, traceparent: str | None, room: Room | None) -> "Event":
     event: Event = _models().parse(body, delivery_attempt=delivery_attempt, traceparent=traceparent)
     if room:
-        # Refers to the room for as long as the event lives, be it in the thread of a handler that hangs.
+        # The finalizer holds the room while the event exists, even in the thread of a handler that hangs.
         weakref.finalize(event, Room.leave, room).atexit = False
     return event
 
 
 def _models() -> ModuleType:
-    """The event models: importing them takes a fifth of a second, for which no start should wait."""
+    """The event models: importing them takes a fifth of a second, which no start should have to wait for."""
     from flowhook import events  # noqa: PLC0415 - see above
 
     return events
 
 
 async def _load_models() -> None:
-    """Import the models, the first time in a thread: the loop goes on meanwhile."""
+    """Import the models, the first time in a thread, so that the loop isn't blocked."""
     module = sys.modules.get("flowhook.events")
-    # Whoever imports a module that another thread is importing waits for it, be it on the loop.
+    # An import blocks, on the loop too, while another thread imports the same module.
     if module is None or getattr(module.__spec__, "_initializing", False):
         _importing.start(lambda _: None)
         await _importing.wait()
 
 
-# One for the process, as what is imported is. Its patience is far more than an import takes.
+# One for the process, as modules are. Its patience is far longer than an import takes.
 _importing = Background("Importing the event models", _models, 30.0)
 
 
 def _validated(body: bytes, room: Room | None = None) -> Mapping[str, Any] | None:
-    """The fields of the event in `body`; None where `events.parse` has to judge."""
+    """The fields of the event in `body`; None where `events.parse` has to decide."""
     if room and room.heavy:
         return None
-    # The validator lets these through and JSON does not know them; in a text they are rare enough.
+    # The validator accepts these numbers, JSON doesn't. They may also be in a text, which is rare enough.
     if b"NaN" in body or b"Infinity" in body:
         return None
     try:
@@ -216,7 +217,7 @@ def _validated(body: bytes, room: Room | None = None) -> Mapping[str, Any] | Non
 
 
 def _record(required: dict[str, cs.CoreSchema], optional: dict[str, cs.CoreSchema]) -> cs.CoreSchema:
-    """An object with these fields and any others, of which nothing is made; an optional one may be null."""
+    """An object with these fields; any others are ignored, and an optional one may be null."""
     fields = {name: cs.typed_dict_field(schema) for name, schema in required.items()}
     fields |= {
         name: cs.typed_dict_field(cs.nullable_schema(schema), required=False)

@@ -23,7 +23,7 @@ class MissingVariable(FlowhookError):  # noqa: N818 - says what is the matter
 
 
 class HandlerStuck(FlowhookError):  # noqa: N818 - says what is the matter with it
-    """A handler that isn't called, because too many calls of handlers run on after their time."""
+    """A handler that isn't called, because too many calls of handlers run on after their timeout."""
 
 
 class Problem(FlowhookError):  # noqa: N818 - the RFC's word
@@ -37,7 +37,7 @@ class Problem(FlowhookError):  # noqa: N818 - the RFC's word
     slug: ClassVar[str]
     title: ClassVar[str]
     headers: ClassVar[Mapping[str, str]] = {}
-    # Whether it is answered before the request is authentic: anybody can cause as many as they like.
+    # Whether it is raised before the request is authenticated, so that anybody can cause it without limit.
     unproven = False
 
     def __init__(self, detail: str) -> None:
@@ -79,7 +79,7 @@ class BodyTooLarge(Problem):
 
 
 class Incomplete(Problem):
-    """The sender went away before the body was whole: nobody reads this answer, the log does."""
+    """The sender disconnected before the body was complete: nobody gets this answer, the log has it."""
 
     status = 400
     slug = "incomplete-body"
@@ -119,16 +119,17 @@ class AuthenticationFailed(Problem):
 
 
 class Refused(Problem):
-    """An authentic body that is no event, and that sending it again will not make one.
+    """An authentic body that is no event; sending it again doesn't help.
 
-    It is kept in `REJECTED_TOPIC`, where there is one, before it is answered: whoever reads that must act.
+    It is stored in `REJECTED_TOPIC`, where there is one, before it is answered: whoever reads that topic must
+    act.
     """
 
     kept = False
 
 
 class UnsupportedMediaType(Refused):
-    """Something else than JSON is announced."""
+    """The content type is not JSON."""
 
     status = 415
     slug = "unsupported-media-type"
@@ -159,7 +160,7 @@ class NotAnEvent(Refused):
 
 
 class NotAPush(Refused):
-    """What `consume` got is not a Pub/Sub push delivery."""
+    """What `consume` received is not a Pub/Sub push delivery."""
 
     status = 400
     slug = "not-a-push"
@@ -167,7 +168,7 @@ class NotAPush(Refused):
 
 
 class Overloaded(Problem):
-    """Other bodies take the memory that there is: the sender must deliver again."""
+    """Other bodies take all the memory that is granted: the sender must deliver again."""
 
     status = 503
     slug = "overloaded"
@@ -184,7 +185,7 @@ class UnknownHandler(Problem):
 
 
 class PublishFailed(Problem):
-    """Not acknowledged by Pub/Sub: the sender must deliver again. `remark` says how to mend what stays so."""
+    """Not acknowledged by Pub/Sub: the sender must deliver again. `remark` says how to mend the cause."""
 
     status = 503
     slug = "undelivered"
@@ -198,7 +199,7 @@ class PublishFailed(Problem):
 
 
 class LedgerUnavailable(Problem):
-    """The ledger of `once=True` is out of reach: its handler is not called, and the event must come again."""
+    """The ledger of `once=True` is out of reach: the event isn't handled, and must be delivered again."""
 
     status = 503
     slug = "ledger-unavailable"
@@ -207,7 +208,7 @@ class LedgerUnavailable(Problem):
 
 
 class InProgress(Problem):
-    """Another delivery of the same event is being handled: this one must come again, to see the end of it."""
+    """Another delivery of the same event is being handled: this one must be delivered again later."""
 
     status = 503
     slug = "in-progress"
@@ -234,7 +235,7 @@ class HandlersFailed(Problem):
 
 
 class Internal(Problem):
-    """A defect in flowhook itself. The log has the traceback, the answer has not."""
+    """A defect in flowhook itself. The log has the traceback, the answer doesn't."""
 
     status = 500
     slug = "internal-error"
@@ -242,9 +243,10 @@ class Internal(Problem):
 
 
 def caused_by(cause: BaseException, failure: E) -> E:
-    """`failure`, with its cause.
+    """Return `failure` with this cause.
 
-    Where the cause is caught, a local that holds `failure` would be held by the cause's traceback: a cycle.
+    It is for `except` blocks: the cause's traceback refers to the frame that caught it, so a local variable
+    that refers to `failure` there would make a cycle.
     """
     failure.__cause__ = cause
     return failure

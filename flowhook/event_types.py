@@ -1,6 +1,7 @@
 """The event types and patterns as types, so that an editor completes them and a type checker knows them.
 
-They can't be derived: a type checker reads text. That they are the categories' and operations' is tested.
+They can't be derived, because a type checker doesn't run code. A test compares them with the categories and
+operations.
 """
 
 from typing import Literal

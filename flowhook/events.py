@@ -1,8 +1,8 @@
 r"""The platform's events as frozen pydantic models: a body in, an event out.
 
-The models are as tolerant as an event allows, for a refused event is a lost one. The fields of the
-envelope must be there and of their type; inside `value` and `oldValue` a field may be missing or null;
-unknown fields are kept at every level (`model_extra`), and `event.body` is what arrived, to the byte.
+The models are as tolerant as an event allows, for a refused event is a lost one. The fields of the envelope
+must be there and of their type; inside `value` and `oldValue` a field may be missing or null; unknown fields
+are kept at every level (`model_extra`), and `event.body` is what arrived, byte for byte.
 
 What is JSON (RFC 8259) and what is made of it:
 
@@ -12,7 +12,7 @@ What is JSON (RFC 8259) and what is made of it:
 - A float beyond IEEE 754's range (`1e999`) becomes infinity, as it does in JavaScript.
 - Nesting deeper than the parser's limit, about 200 levels: refused (section 9 allows limits).
 - A lone surrogate (`"\ud83d"`, half an emoji, as JavaScript makes when it cuts a string) becomes U+FFFD:
-  the section 8.2 allows it in the grammar, no UTF-8 can hold it, and an event is not lost for it.
+  the grammar allows it (section 8.2), UTF-8 can't encode it, and it is no reason to lose an event.
 - Of duplicate keys the last one counts, as in JavaScript and in Python's own `json`.
 """
 
@@ -75,7 +75,7 @@ def _read_properties(value: object) -> FrozenDict:
     return value
 
 
-# The handlers of an event share it; what was frozen is not copied again.
+# The handlers of an event share it; a plain validator returns the frozen dictionary without a copy.
 Properties = Annotated[dict[str, Any], PlainValidator(_read_properties)]
 
 
@@ -163,7 +163,7 @@ class CommentData(Data):
 class Event(Model):
     """One delivery of the platform, named as its guide names it. Made by `parse` alone.
 
-    Nothing in it can be changed, at any level, for all handlers of an event get the same one.
+    Nothing in it can be changed, at any level, because all handlers share the same event.
     """
 
     event_timestamp: Timestamp
@@ -223,7 +223,7 @@ class Event(Model):
         `properties` names every one. Where it names none, or there is no mask, every property is compared.
         """
         old, new = _properties(self.data.old_value), _properties(self.data.value)
-        # In a dictionary, for its keys have an order.
+        # A dictionary instead of a set, because its keys have an order.
         names = dict.fromkeys((*new, *old))
         masked = _masked(self.data.update_mask or (), names)
         pairs = {name: Change(old.get(name), new.get(name)) for name in masked or names}
@@ -258,7 +258,7 @@ class CommentEvent(Event):
         return state.properties if state else CommentProperties()
 
 
-# By the names that `categories` calls them.
+# By the class names in the rows of `categories.TABLE`.
 MODELS: Mapping[str, type[Event]] = {model.__name__: model for model in (Event, CommentEvent)}
 
 
@@ -268,7 +268,7 @@ def model_of(category: str) -> type[Event]:
 
 
 def parse(body: bytes, *, delivery_attempt: int = 1, traceparent: str | None = None) -> Event:
-    """The event in `body`, delivered so. Raises NotJson or NotAnEvent, neither of which quotes the body."""
+    """The event in `body`, from this delivery. Raises NotJson or NotAnEvent, which never quote the body."""
     document = freeze(_read_json(body))
     model = model_of(_category(document))
     try:
@@ -286,7 +286,7 @@ def _read_json(body: bytes) -> object:
         return _decode(text)
     except ValueError as error:
         reason = str(error)
-    # Rare, so it costs nothing until a body is refused: see the module's note on lone surrogates.
+    # It is rare, so it is tried only once a body is refused: see the module's note on lone surrogates.
     mended = mend(text)
     if mended != text:
         with suppress(ValueError):
@@ -295,13 +295,13 @@ def _read_json(body: bytes) -> object:
 
 
 def mend(text: bytes) -> bytes:
-    """JSON text with U+FFFD in place of each lone surrogate; what holds a NUL, which JSON never does, as is.
+    """JSON text with U+FFFD in place of each lone surrogate; text with a NUL, which JSON forbids, as is.
 
-    An escaped backslash before a `u` begins no surrogate, so NULs stand for those meanwhile.
+    An escaped backslash before a `u` begins no surrogate, so NULs stand for escaped backslashes meanwhile.
     """
     if b"\0" in text:
         return text
-    # No call of Python's for each match: there may be millions.
+    # A replacement, not a function, which would be called for each match: there may be millions.
     unescaped = text.replace(rb"\\", b"\0\0")
     return LONE_SURROGATE.sub(rb"\\ufffd", unescaped).replace(b"\0\0", rb"\\")
 
@@ -340,13 +340,13 @@ def _properties(state: State | None) -> Mapping[str, Any]:
 
 
 def _masked(mask: Sequence[str], names: Collection[str]) -> Collection[str]:
-    """Those of `names`, the properties that there are, that a mask leads to; none where it leads to none."""
+    """Those of `names`, the existing properties, that a mask names; empty where it names none of them."""
     if "properties" in mask:
         return names
     return dict.fromkeys(name for path in mask if (name := _named(path, names)) is not None)
 
 
 def _named(path: str, names: Collection[str]) -> str | None:
-    """The property that a path leads to: itself, or the top one of those that it goes through."""
+    """The property that a path names: a path into a property names that property."""
     inner = path.removeprefix("properties.")
     return next((name for name in (path, inner, inner.partition(".")[0]) if name in names), None)

@@ -1,4 +1,4 @@
-"""The ledger's store for many instances: a document for each handler and event. It alone knows Firestore.
+"""The ledger's store for many instances: a document per handler and event. Only this module knows Firestore.
 
 https://cloud.google.com/firestore/docs/reference/rpc
 """
@@ -27,9 +27,9 @@ from flowhook.once import PATIENCE, Answer, Busy, Claimed, Done, Key
 T = TypeVar("T")
 
 COLLECTION = "flowhook-once"
-# A policy on this field deletes what has expired, within about a day. Nothing relies on it but the bill.
+# A TTL policy on this field deletes expired documents within about a day. Only the bill depends on that.
 EXPIRES = "expires"
-# A connection that has lain idle may be gone. To create twice is no harm: the token tells our own document.
+# An idle connection may be lost. It is safe to repeat `create`: the token identifies our own document.
 RETRY = AsyncRetry(
     if_exception_type(Aborted, InternalServerError, ServiceUnavailable),
     initial=0.05,
@@ -39,10 +39,10 @@ RETRY = AsyncRetry(
 
 
 class Firestore:
-    """Documents in a database. Creating one is the claim, for only one caller can.
+    """Documents in a database. Creating one is the claim, because only one caller can.
 
-    Whether a lease or a record has run out is told by the server's clock alone: when it was written, and when
-    it was read. So it doesn't matter how far the instances' clocks are apart.
+    Whether a lease or a record has expired is decided by the server's clock alone: by the times when it was
+    written and read. So the instances' clocks may differ.
     """
 
     def __init__(self, project: str, database: str) -> None:
@@ -63,10 +63,10 @@ class Firestore:
     async def _claim_again(
         self, document: AsyncDocumentReference, fields: dict[str, Any], token: str
     ) -> Answer:
-        """Claim what is in the store already, if it has run out."""
+        """Claim a document that was in the store already, if it has expired."""
         found = await _call(document.get(retry=RETRY, timeout=PATIENCE))
         if found.exists and found.get("token") == token:
-            # Our own call of `create`, whose answer was lost.
+            # Our own `create` made it, and its answer was lost.
             return Claimed(token)
         if found.exists and not _ended(found):
             return Busy() if found.get("token") else Done()
@@ -78,7 +78,7 @@ class Firestore:
                 update = document.update(fields, option=unchanged, retry=RETRY, timeout=PATIENCE)
                 await _call(update, FailedPrecondition, NotFound)
         except (AlreadyExists, FailedPrecondition, NotFound):
-            # Somebody else was faster.
+            # Another caller was faster.
             return Busy()
         return Claimed(token)
 
@@ -104,7 +104,7 @@ class Firestore:
         return self._connected().collection(COLLECTION).document(key.digest)
 
     def _connected(self) -> AsyncClient:
-        # On first use, for it belongs to the loop that runs then.
+        # Made on first use, because it belongs to the loop that runs then.
         if self._client is None:
             try:
                 self._client = AsyncClient(project=self._project, database=self._database)
@@ -114,7 +114,7 @@ class Firestore:
 
 
 def _fields(key: Key, token: str, seconds: float) -> dict[str, Any]:
-    """A claim with its token, or without one a record; it holds for so many seconds after it was written."""
+    """The fields of a claim, or with an empty token of a record; valid for `seconds` after it is written."""
     expires = datetime.now(UTC) + timedelta(seconds=seconds)
     return {**key._asdict(), "token": token, "seconds": seconds, EXPIRES: expires}
 
@@ -124,7 +124,7 @@ def _ended(found: DocumentSnapshot) -> bool:
 
 
 async def _call(answer: Awaitable[T], *expected: type[GoogleAPICallError]) -> T:
-    """The answer. Raises what is expected as it is, and LedgerUnavailable for everything else."""
+    """Await the answer. Raises `expected` errors unchanged, and LedgerUnavailable for all others."""
     try:
         return await answer
     except expected:

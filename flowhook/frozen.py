@@ -1,7 +1,7 @@
 """Dictionaries and lists that can't be changed: what the handlers of one event share.
 
-To whoever reads they are a `dict` and a `list`, to `json.dumps` and `==` too; what would change them raises
-TypeError. A copy, shallow or deep, is a plain one again and belongs to whoever made it.
+For reading, for `json.dumps` and for `==` they are a `dict` and a `list`; what would change them raises
+TypeError. A copy, shallow or deep, is a plain one that may be changed.
 """
 
 import copy
@@ -49,14 +49,14 @@ class FrozenList(list[Any]):
         return list, (list(self),)
 
 
-# One will do: nothing can be put into it.
+# One of each is enough, because nothing can be added to it.
 NO_ITEMS, NO_NAMES = FrozenList(), FrozenDict()
 
 
 def freeze(value: Any) -> Any:
     """What was read from JSON, frozen at every level.
 
-    `value` is used up: its parts are replaced one by one, so that no two copies of a large body are held.
+    `value` itself is changed: its parts are replaced one by one, so that no two copies of a large body exist.
     """
     kind = type(value)
     if kind is dict:

@@ -1,6 +1,7 @@
 """What a handler is: a function, and what its author declares about it with `@on`.
 
-Nothing here is found or run, so importing it costs next to nothing; `discovery` and `routing` do that.
+This module neither finds nor runs handlers, so importing it costs next to nothing; `discovery` and `routing`
+do that.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 MARK = "__flowhook_handler__"
 # What Pub/Sub allows: https://cloud.google.com/pubsub/docs/handling-failures#set_the_maximum_delivery_attempts
 ATTEMPTS = range(5, 101)
-# Seconds that an answer needs beside the handler's own time: those of the ledger (`once`), and some to spare.
+# Seconds that an answer needs beside the handler's timeout: for the ledger (`once`), and some to spare.
 MARGIN = 21
 # Pub/Sub waits 600 seconds for an answer at most; the sender's request to `receive` has 60.
 MAX_TIMEOUT = 600 - MARGIN
@@ -42,7 +43,7 @@ class Declaration:
 
     @property
     def plain(self) -> bool:
-        """Whether it says nothing but which events."""
+        """Whether it declares nothing but patterns."""
         return self == Declaration(self.patterns)
 
 
@@ -50,9 +51,10 @@ class Declaration:
 class Handler:
     """A function that wants events, named `module.function`, with what is declared about it.
 
-    `patterns` say which events, `changed` which of their updates: those of one of these properties. `once`:
-    it is not called again for an event that it has handled. `attempts` is how often Pub/Sub delivers an event
-    before it is a dead letter, `timeout` the seconds that a call may take; None where nothing is declared.
+    `patterns` select events; of their updates, `changed` selects those of one of these properties. With
+    `once` it is not called again for an event that it has handled. `attempts` is how often Pub/Sub delivers
+    an event before it is a dead letter, `timeout` the seconds that a call may take; None where nothing is
+    declared.
     """
 
     name: str
@@ -69,7 +71,7 @@ class Handler:
         return any(pattern.matches(event_type) for pattern in self.patterns)
 
     def takes(self, event: "Event") -> bool:
-        """Whether an event that it wants has changed what it waits for."""
+        """Whether an event that it wants is one that `changed` selects."""
         if not self.changed or event.operation_type != "updated":
             return True
         changes = event.changes()
@@ -119,12 +121,12 @@ def on(
 ) -> Callable[[F], F]:
     """Mark a function as the handler of the events that a pattern selects; the function stays as it is.
 
-    `changed`: of updates only those that changed this property, or one of these. `once`: not again for an
-    event that it has handled; until that is recorded, at least once. `attempts`: how often Pub/Sub delivers
-    an event before it is a dead letter, 5 to 100. `timeout`: the seconds that it may take, instead of
-    DELIVERY_TIMEOUT.
+    `changed`: of updates, only those of this property, or of one of these. `once`: it isn't called again for
+    an event that it has handled; until that is recorded, it is called at least once. `attempts`: how often
+    Pub/Sub delivers an event before it is a dead letter, 5 to 100. `timeout`: the seconds that it may take,
+    instead of DELIVERY_TIMEOUT.
 
-    Raises TypeError or ValueError for what can't be meant.
+    Raises TypeError or ValueError for arguments that make no sense.
     """
     if not patterns or not all(isinstance(pattern, str) for pattern in patterns):
         raise TypeError('@on needs the events to handle, e.g. @on("packets.updated")')

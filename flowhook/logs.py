@@ -1,7 +1,7 @@
-"""One JSON object a line, with Cloud Logging's field names; readable text where a person watches.
+"""One JSON object a line, with Cloud Logging's field names; readable text on a terminal.
 
-The deliveries' lines are written by `flowhook.edge`. What is noted about a delivery while it is under way
-stands in every line that is written until its end, so the lines of a handler can be found by event id.
+`flowhook.edge` writes the line of each delivery. What is noted about a delivery is added to every line that
+is logged until it ends, so that a handler's lines can be found by event id.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ from pydantic_core import to_json
 from flowhook import trace
 from flowhook.quota import Quota
 
-# What a caller sent and we note may be megabytes long; a log entry may not (256 KiB).
+# What a caller sent may be megabytes long; a log entry may have 256 KiB.
 MAX_NOTED = 256
 MAX_LIST = 50
 MAX_MESSAGE = 2_000
 MAX_STACK = 20_000
 NUMBERS = frozenset((int, float, dict))
 NOTHING: Mapping[str, Any] = MappingProxyType({})
-# The server's loggers. It gives them handlers of its own after `configure`, so that only a filter lasts.
+# The server's loggers. It replaces their handlers after `configure`, so only a filter stays.
 SERVER = ("gunicorn.error", "uvicorn.error")
 FRAMEWORK = "functions_framework"
 
@@ -67,7 +67,7 @@ def note(fields: Mapping[str, Any]) -> None:
 
 
 def note_event(event_id: str, event_type: str, entity_path: str) -> None:
-    """Note which event is under way."""
+    """Note which event is being delivered."""
     noted = _noted.get()
     if noted is not None:
         noted["event_id"], noted["event_type"], noted["entity_path"] = (
@@ -80,11 +80,11 @@ def note_event(event_id: str, event_type: str, entity_path: str) -> None:
 def write(
     level: int, message: str, error: BaseException | None = None, fields: Mapping[str, Any] = NOTHING
 ) -> None:
-    """The line of a delivery, with the traceback of `error` and, in JSON, `fields` beside it."""
+    """Write the line of a delivery, with the traceback of `error` and, in JSON, `fields` beside it."""
     note(fields)
     lines = logging.root.handlers[0] if logging.root.handlers else None
     if error is None and isinstance(lines, JsonLines):
-        # One a delivery: a record's way through `logging` would cost it more than its validation.
+        # Each delivery writes one, and a record's way through `logging` costs more than validating the event.
         if _deliveries.isEnabledFor(level):
             lines.write(level, message)
     else:
@@ -92,7 +92,7 @@ def write(
 
 
 def write_apart(logger: logging.Logger, message: str, fields: Mapping[str, Any]) -> None:
-    """A warning that belongs to no delivery, though it may be written while one is under way."""
+    """Log a warning that belongs to no delivery, though one may be under way."""
 
     def warn() -> None:
         _noted.set({})
@@ -115,10 +115,10 @@ class JsonLines(logging.StreamHandler[TextIO]):
         self._turn = ""
 
     def write(self, level: int, message: str) -> None:
-        """Write the line of a delivery as `emit` would, with all of this turn of the loop at once.
+        """Write the line of a delivery, together with all others of this iteration of the loop.
 
-        One by one they cost more than twice as much: in cold caches, and a system call each. They share the
-        time of the turn.
+        One by one they cost more than twice as much: each with cold caches and a system call. They share one
+        timestamp.
         """
         noted = _noted.get() or NOTHING
         with self.lock or nullcontext():
@@ -128,7 +128,7 @@ class JsonLines(logging.StreamHandler[TextIO]):
             self._waiting.append((level, message, noted))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record, after what waits: that is older."""
+        """Write the record, after the older lines that wait."""
         try:
             self.flush()
         except Exception:  # noqa: BLE001 - as `logging` does: who writes to the log is not to fail
@@ -136,7 +136,7 @@ class JsonLines(logging.StreamHandler[TextIO]):
         super().emit(record)
 
     def flush(self) -> None:
-        """Write what waits, and see that the stream keeps nothing back."""
+        """Write the lines that wait, and flush the stream."""
         with self.lock or nullcontext():
             waiting, self._waiting = self._waiting, []
             entries = [self._entry(*line, self._turn, "flowhook") for line in waiting]
@@ -168,7 +168,7 @@ class JsonLines(logging.StreamHandler[TextIO]):
 
 
 class TextFormatter(logging.Formatter):
-    """A record as a line for a terminal, with nothing in it that a terminal would obey."""
+    """A record as a line for a terminal, without characters that a terminal would act on."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record, and the traceback below it."""
@@ -200,24 +200,24 @@ def _printable(text: str) -> str:
 
 
 def _encode(entry: Mapping[str, Any]) -> str:
-    """The entry as JSON in ASCII, whatever the encoding of the stream; the slower way where it takes one."""
+    """The entry as JSON in ASCII, whatever the stream takes; by `json` where the faster encoder can't."""
     try:
         text = to_json(entry, fallback=str, inf_nan_mode="strings")
     except ValueError:
-        # Half an emoji, as a handler may cut one.
+        # A lone surrogate: a handler may have cut an emoji in half.
         return json.dumps(entry, default=str)
     return text.decode() if text.isascii() else json.dumps(entry, default=str)
 
 
 def _write_as_ours(record: logging.LogRecord) -> bool:
-    """Write a record of the server as every other one, and keep it from the server's own handlers."""
+    """Write a record of the server like any other; False keeps it from the server's own handlers."""
     if record.levelno >= logging.root.level and _server_lines.admits(record.name):
         logging.root.handle(record)
     return False
 
 
 def _is_within_quota(record: logging.LogRecord) -> bool:
-    """Whether to write what is logged without a logger's name, as the framework does where sending fails."""
+    """Whether to write a record of the root logger, which the framework uses where sending fails."""
     return FRAMEWORK not in record.pathname or _server_lines.admits(FRAMEWORK)
 
 
@@ -226,7 +226,7 @@ def _log_left_out(counts: Mapping[str, int]) -> None:
     write_apart(logging.getLogger(__name__), message, {"left_out": dict(counts)})
 
 
-# One for the process, as the loggers are.
+# One for the process, because loggers are shared.
 _server_lines = Quota(_log_left_out)
 
 

@@ -1,9 +1,9 @@
 """The ledger of `once=True`: which handler has handled which event.
 
-Before a handler runs, (handler, event, replay) is claimed for as long as it may take, the lease. When it has
-returned, or rejected the event, that is recorded; when it has failed, the claim is released. That promises: a
-handler runs at least once until that is recorded, and never again after. Until then it may run twice: where
-the process dies after the handler has acted and before that is recorded, or a thread outlives its lease.
+Before a handler runs, (handler, event, replay) is claimed for as long as the handler may take: the lease.
+When the handler has returned, or rejected the event, that is recorded; when it has failed, the claim is
+released. So a handler runs at least once, and never again once that is recorded. Before that it may run
+twice: where the process dies after the handler has acted, or a thread outlives its lease.
 """
 
 import asyncio
@@ -24,22 +24,22 @@ log = logging.getLogger(__name__)
 
 # Seconds that a lease lasts beyond the handler's own time: for the ledger itself, and for clocks that differ.
 LEASE_MARGIN = 30.0
-# Seconds for which it is known that an event has been handled.
+# Seconds for which the ledger remembers that an event has been handled.
 EXPIRY = 7 * 24 * 3600.0
-# Seconds that the store may take for an answer.
+# Seconds that the store may take to answer a call.
 PATIENCE = 3.0
-# Seconds that a duplicate waits for the call that is under way, before it is delivered again.
+# Seconds that a duplicate waits for the call that is under way, before it is refused and delivered again.
 WAIT = 10.0
-# Seconds between two looks at a claim of somebody else.
+# Seconds between two attempts to claim what another call has claimed.
 LOOK = 0.25
-# The package of the store for many instances, as it was tested.
+# The package that the store for many instances needs, in the version that is tested.
 FIRESTORE = "google-cloud-firestore==2.34.0"
 # How many events the memory remembers, at about 300 bytes each.
 MAX_REMEMBERED = 100_000
 
 
 class Key(NamedTuple):
-    """What is handled once. `replay` is the id of an operator's replay, or empty: that runs once more."""
+    """What is handled once. `replay` is the id of an operator's replay, which runs it once more, or empty."""
 
     handler: str
     event: str
@@ -47,45 +47,45 @@ class Key(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """The key as a name that every store takes."""
+        """The key as a name that every store accepts."""
         return hashlib.sha256("\n".join(self).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Claimed:
-    """The claim is ours, until its lease ends; `token` tells it from everybody else's."""
+    """The claim is ours until its lease ends; `token` distinguishes it from all others."""
 
     token: str
 
 
 @dataclass(frozen=True)
 class Busy:
-    """Somebody else's call is under way, or has died; its lease tells when it counts as that."""
+    """Another call has the claim. It may have died, in which case the claim ends with its lease."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """It has been handled."""
+    """The event has been handled."""
 
 
 Answer = Claimed | Busy | Done
 
 
 class Store(Protocol):
-    """Where claims are kept. Each method raises LedgerUnavailable where the store is out of reach."""
+    """Where claims are stored. Each method raises LedgerUnavailable where the store is out of reach."""
 
     async def claim(self, key: Key, lease: float, token: str) -> Answer:
         """Claim `key` for `lease` seconds, unless it is claimed or recorded."""
 
     async def record(self, key: Key, expiry: float) -> None:
-        """Remember for `expiry` seconds that it has been handled, whoever's claim there is."""
+        """Remember for `expiry` seconds that it has been handled, whoever has a claim."""
 
     async def release(self, key: Key, token: str) -> None:
-        """End the claim with this token; another's stays."""
+        """End the claim with this token; one with another token stays."""
 
 
 class Ledger:
-    """Claims for handlers in a store, each within its time."""
+    """Claims events for handlers in a store, which must answer each call in `PATIENCE` seconds."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -93,8 +93,9 @@ class Ledger:
     async def claim(self, key: Key, timeout: float) -> Claimed | None:
         """A claim for a handler that may take `timeout` seconds; None where it has handled the event already.
 
-        Where a call for the same event is under way, this waits for it: delivered again at once, the event
-        would use up an attempt. Raises InProgress where it takes longer than that, and LedgerUnavailable.
+        Where a call for the same event is under way, this waits for it, up to `WAIT` seconds: an event that
+        was delivered again at once would use up an attempt. Raises InProgress after that, and
+        LedgerUnavailable.
         """
         deadline = monotonic() + WAIT
         token = secrets.token_hex(8)
@@ -109,7 +110,7 @@ class Ledger:
             await asyncio.sleep(LOOK)
 
     async def record(self, key: Key) -> None:
-        """Remember that it has been handled. It has, so nothing is raised where that can't be remembered."""
+        """Remember that it has been handled. A failure is only logged, because the handler has run."""
         await self._attempt(
             lambda: self._store.record(key, EXPIRY),
             "%s has handled event %s, and that can't be recorded (%s): delivered again, it is handled again",
@@ -117,7 +118,7 @@ class Ledger:
         )
 
     async def release(self, key: Key, claim: Claimed) -> None:
-        """End a claim, so that the next delivery runs at once; where that fails, it waits for the lease."""
+        """End a claim, so that the next delivery runs at once. Where that fails, it ends with its lease."""
         await self._attempt(
             lambda: self._store.release(key, claim.token),
             "The claim of %s for event %s can't be released (%s): it ends with its lease",
@@ -140,7 +141,7 @@ async def _within(answer: Awaitable[T]) -> T:
 
 
 def store(setting: str, project: str) -> "Store":
-    """The store that LEDGER names. Raises StartError where it needs what isn't there."""
+    """The store that LEDGER names. Raises StartError where a project or a package is missing."""
     name, _, database = setting.partition(":")
     if name == "memory":
         return Memory()
@@ -164,7 +165,7 @@ class Memory:
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
-        # Key: the token of a claim, or "" for what is recorded; and until when that holds. The oldest first.
+        # By key: the token of a claim, or "" for a record; and when that expires. The oldest come first.
         self._entries: OrderedDict[Key, tuple[str, float]] = OrderedDict()
 
     async def claim(self, key: Key, lease: float, token: str) -> Answer:

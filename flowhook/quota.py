@@ -1,4 +1,4 @@
-"""Lines that anybody can cause: the first few are written, the rest are counted, and reported in one line."""
+"""Limits log lines that anybody can cause: the first few are written, the rest are counted."""
 
 import asyncio
 import math
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from flowhook import runtime
 
-# Of so many seconds, so many lines are written.
+# In each period of this many seconds, this many lines are written.
 SECONDS = 10.0
 LINES = 10
 
@@ -16,9 +16,10 @@ Report = Callable[[Mapping[str, int]], None]
 
 
 class Quota:
-    """Counts what is beyond `LINES` in `SECONDS`, by kind; reports it once, with what comes next or last.
+    """Admits `LINES` lines in `SECONDS`, and counts the others by kind; `report` gets the counts of a period.
 
-    Not by a timer: between requests, a serverless instance has no CPU.
+    It is called when the next line or request comes, or as the process ends. There is no timer, because a
+    serverless instance has no CPU between requests.
     """
 
     def __init__(self, report: Report, clock: Callable[[], float] = time.monotonic) -> None:
@@ -42,13 +43,13 @@ class Quota:
         return False
 
     def settle(self) -> None:
-        """Report what was beyond, if there is something and its time is over."""
+        """Report the lines that were counted, if there are any and their period is over."""
         if self._beyond and self._clock() >= self._ends_at:
             self._report_now()
 
     def _count(self, kind: str) -> None:
         if self._stopping and not self._beyond:
-            # There may be no next request: with all of this turn of the loop.
+            # There may be no next request, so report at the end of this iteration of the loop.
             asyncio.get_running_loop().call_soon(self._report_now)
         self._beyond[kind] += 1
         if not self._awaits_the_end:

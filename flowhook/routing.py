@@ -1,4 +1,4 @@
-"""From an event to the handlers that want it, and what became of them."""
+"""Delivers an event to the handlers that want it, and returns what became of it."""
 
 import asyncio
 import os
@@ -16,20 +16,20 @@ from flowhook.events import Event
 from flowhook.handler import Handler
 from flowhook.once import Key, Ledger
 
-# Where what an operator replays arrives. No handler has this path: there is a dot in theirs.
+# The path of messages that an operator replays. No handler has this path: there is a dot in theirs.
 REPLAY = "/replay"
-# Seconds that a coroutine has to end once it is cancelled, before its claim is left to its lease.
+# Seconds that a cancelled coroutine has to end. After that its claim isn't released: it ends with its lease.
 GRACE = 0.1
-# Keeps an event for the handler that rejected it, with its reason; tells whether it is kept now.
+# Stores an event that a handler rejected, with the handler's name and reason; returns whether it is stored.
 KeepEvent = Callable[[Envelope, str, str], Awaitable[bool]]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one handler: None is success, or a `duplicate` of what it has handled before.
+    """The result of one handler. No error is success, or a `duplicate` of what it has handled before.
 
-    `kept` tells of a Reject whether the event is kept. `returned`: it has done what it does, in time or not.
-    `runs_on`: it may still be doing it, and nobody waits.
+    `kept`: the event that it rejected is stored. `returned`: the function has returned, in time or not.
+    `runs_on`: it may still be running, and nothing waits for it.
     """
 
     error: Exception | None
@@ -48,15 +48,15 @@ def _hand_back(_event: Event) -> None:
     raise Reject("the doctor's event: nothing acts on it")
 
 
-# Takes the doctor's event, and no other. What it rejects is kept where the doctor finds it.
+# The handler of the doctor's event alone, which it rejects, so that it is stored where the doctor looks.
 BUILT_IN = Handler(canary.HANDLER, (Pattern("*", "*"),), _hand_back)
 
 
 class Router:
-    """Runs handlers: every one that wants the event, all at once, each for its own time.
+    """Runs every handler that wants an event, all at once, each with its own timeout.
 
-    That is what it declares, or `timeout` seconds. What a handler rejects is kept by `keep` within that time.
-    `ledger` is for handlers with `once`, and needed where there is one.
+    That is what the handler declares, or `timeout` seconds. `keep` stores what it rejects within the same
+    time. `ledger` is required where a handler has `once`.
     """
 
     def __init__(
@@ -71,15 +71,15 @@ class Router:
     async def deliver(self, event: Envelope) -> Outcome:
         """Deliver to every handler that wants the event.
 
-        Raises HandlersFailed once all have ended or run out of time. Where all that failed did for a reason
-        that passes, a ledger that is out of reach for example, raises that Problem.
+        Raises HandlersFailed once all have ended or timed out. Where every failure is a Problem, such as a
+        ledger that is out of reach, raises the first of them instead.
         """
         return _outcome(event, await self._run(self._wanting(event), event))
 
     def behind(self, path: str) -> Deliver:
-        """Deliver to the one that `path`, `/MODULE.FUNCTION`, names; to all behind `/`.
+        """What delivers to the handler that `path` (`/MODULE.FUNCTION`) names; for `/`, to all of them.
 
-        Behind `/replay` it is the one that the message names. Raises UnknownHandler.
+        For `/replay` it is the handler that the message names. Raises UnknownHandler.
         """
         if path == "/":
             return self.deliver
@@ -107,14 +107,14 @@ class Router:
         return [h for h in candidates if h.wants(event.type) and not h.missing(os.environ)]
 
     async def _run(self, handlers: list[Handler], envelope: Envelope) -> dict[str, Result]:
-        """Run those that take the event, then tell what became of each."""
+        """Run those that take the event, and return the result of each."""
         if not handlers:
             return {}
         event = envelope.open()
         chosen = [handler for handler in handlers if handler.takes(event)]
         run = partial(self._run_one, event=event, replay=envelope.replay)
         if len(chosen) == 1:
-            # As behind a subscription: it needs no task beside its own.
+            # The usual case behind a subscription. One handler needs no tasks to run beside each other.
             return {chosen[0].name: await run(chosen[0])}
         results = await asyncio.gather(*map(run, chosen))
         return {handler.name: result for handler, result in zip(chosen, results, strict=True)}
@@ -141,7 +141,7 @@ class Router:
         return result
 
     async def _call(self, handler: Handler, event: Event) -> Result:
-        """Call it. What outlives its time is cancelled, and not waited for."""
+        """Call it. A call that isn't done by its timeout is cancelled, and not waited for."""
         call = self._caller.begin(handler, self._time(handler))
         task = asyncio.create_task(self._attempt(call, event))
         while not task.done() and call.left > 0:
@@ -175,7 +175,7 @@ class Router:
 
 
 async def _ends(task: asyncio.Task[Result], handler: Handler) -> bool:
-    """Whether a coroutine that was cancelled ends; asked only where a ledger has to know."""
+    """Whether a cancelled coroutine ends within GRACE; False without `once`, where nobody needs to know."""
     if not handler.once:
         return False
     await asyncio.wait((task,), timeout=GRACE)
@@ -193,7 +193,7 @@ def _outcome(event: Envelope, results: dict[str, Result]) -> Outcome:
         try:
             raise passing[0]
         finally:
-            # Its traceback holds this frame.
+            # The error's traceback refers to this frame: without this, they would form a cycle.
             del results, failed, passing
     if failed:
         errors = ExceptionGroup("handlers failed", list(failed.values()))

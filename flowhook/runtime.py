@@ -9,18 +9,21 @@ from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 
-# New objects that are kept until the collector looks for cycles among them; 700 (2,000 since Python 3.14) is
-# the default. A delivery keeps hundreds while it waits, and leaves no cycle behind, however it ends, which is
-# tested: what there is to find are those of handlers, and they may hold bodies: it comes seldom, but comes.
+# How many new objects there may be before the collector looks for cycles among them; the default is 700
+# (2,000 since Python 3.14). A delivery holds hundreds of objects while it waits, and leaves no cycle behind,
+# however it ends, which is tested. Handlers may leave some, which may refer to bodies: so the collector runs
+# seldom, but it runs.
 THRESHOLD = 20_000
 
 
 def settle() -> None:
-    """Spare the collector what lives as long as the process, and have it run less often.
+    """Exclude from garbage collection what lives as long as the process, and collect less often.
 
-    https://docs.python.org/3/library/gc.html#gc.freeze: it also keeps the pages shared that workers inherit.
+    https://docs.python.org/3/library/gc.html#gc.freeze: it also keeps memory pages shared with workers that
+    are forked.
     """
-    # Nothing is frozen at the start; later it is also what was made in `unwatched`.
+    # Nothing is frozen at the start. Later, objects that were made in `unwatched` are, and they may be
+    # garbage now.
     gc.unfreeze()
     gc.collect()
     gc.freeze()
@@ -29,9 +32,10 @@ def settle() -> None:
 
 @contextmanager
 def unwatched() -> Iterator[None]:
-    """Keep from the collector what is made in here, millions of objects without a cycle, until `settle`.
+    """Exclude what this block makes, millions of objects without a cycle, from collection until `settle`.
 
-    It looks for cycles at every 20,000th object, and holds up all else for seconds once millions are there.
+    The collector runs at every 20,000th new object, and with millions of them it blocks everything for
+    seconds.
     """
     gc.disable()
     try:
@@ -42,10 +46,10 @@ def unwatched() -> Iterator[None]:
 
 
 def at_the_end(call: Callable[[], None]) -> bool:
-    """Have the running loop make a call once the process is told to stop; whether that could be arranged.
+    """Have the running loop make a call when the process has to stop; returns whether that is possible.
 
     The server has no hook for it: when it is done with its requests, the signal that stopped it ends the
-    process at once, without `atexit`. So this goes before the server's own handler, which comes next.
+    process at once, without `atexit`. So a signal handler is set that calls the server's own afterwards.
     """
     try:
         loop = asyncio.get_running_loop()
@@ -67,7 +71,7 @@ def _call_first(
     number: int,
     frame: FrameType | None,
 ) -> None:
-    # Not here: a signal may come in the middle of a write to the same stream.
+    # Not called here: the signal may have interrupted a write to the same stream.
     if not loop.is_closed():
         loop.call_soon_threadsafe(call)
     handler(number, frame)

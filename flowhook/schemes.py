@@ -1,8 +1,8 @@
-"""The ways in which a secret can travel: how a request proves that its sender knows it, and how to make one.
+"""The authentication schemes: how a request proves that its sender knows a secret, and how to sign one.
 
-A class is a row of the table `SCHEMES`. Verifying and signing stand beside each other, so that they can't
-drift apart. Everything is compared as bytes, in constant time, over the raw body; a malformed proof is no
-proof, never an error.
+Each class is a row of the table `SCHEMES`. It verifies and signs, so that the two can't drift apart.
+Everything is compared as bytes, in constant time, over the raw body; a malformed proof is no proof, never an
+error.
 """
 
 import base64
@@ -19,8 +19,8 @@ from urllib.parse import unquote_to_bytes, urlencode
 AUTHORIZATION_SCHEMES = (b"bearer", b"token", b"secret")
 # Standard Webhooks, "Verifying webhook authenticity": seconds that a timestamp may be off, either way.
 TOLERANCE = 300
-# The signatures of one header, or the headers of one request, that are looked at: nobody who knows the
-# secret sends more.
+# The most signatures of a header, and headers of a request, that are tried: nobody who knows the secret sends
+# more.
 MAX_TRIED = 100
 # Bytes that may stand around a secret or a signature in a header: a scheme's name, a prefix, white space.
 MAX_AROUND = 1024
@@ -62,7 +62,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class Scheme:
-    """One way for a secret to travel, written as in `WEBHOOK_AUTH`: `bearer`, `hmac-sha256:x-signature`."""
+    """One way to send or use a secret, written as in `WEBHOOK_AUTH`: `bearer`, `hmac-sha256:x-signature`."""
 
     name: str = ""
 
@@ -73,7 +73,7 @@ class Scheme:
     named: ClassVar[str] = ""
     # Whether `auto` tries it.
     in_auto: ClassVar[bool] = True
-    # Whether it signs the body; the others show the secret itself.
+    # Whether it signs the body; the other schemes send the secret itself.
     needs_body: ClassVar[bool] = False
 
     def verify(self, request: Candidate, secret: bytes) -> bool:
@@ -81,11 +81,11 @@ class Scheme:
         return self._verify(request, secret) if secret else False
 
     def sign(self, secret: bytes, body: bytes, at: float | None = None) -> Proof:
-        """A proof of the moment `at` (seconds since the epoch; now) that `verify` accepts."""
+        """A proof that `verify` accepts, made at `at` (seconds since the epoch; by default now)."""
         raise NotImplementedError
 
     def might_verify(self, headers: Headers) -> bool:  # noqa: ARG002 - for those that need the body
-        """Whether there may be a proof in these headers; where there is none, that is certain."""
+        """Whether these headers may hold a proof; False means that they certainly don't."""
         return True
 
     def _verify(self, request: Candidate, secret: bytes) -> bool:
@@ -121,7 +121,7 @@ class StandardWebhooks(Scheme):
         )
 
     def might_verify(self, headers: Headers) -> bool:
-        """Whether the id, a timestamp of now and a signature are there."""
+        """Whether an id, a recent timestamp and a signature are there."""
         timestamp = headers.get(b"webhook-timestamp", b"")
         return b"webhook-id" in headers and _is_recent(timestamp) and bool(self._told(headers))
 
@@ -138,7 +138,7 @@ class StandardWebhooks(Scheme):
 
     @staticmethod
     def _told(headers: Headers) -> list[bytes]:
-        # One header may hold several signatures while the sender rotates.
+        # One header may hold several signatures while the sender rotates its key.
         value = headers.get(b"webhook-signature", b"")
         if len(value) > MAX_TRIED * MAX_AROUND:
             return []
@@ -146,7 +146,7 @@ class StandardWebhooks(Scheme):
 
     @staticmethod
     def _signature(key: bytes, identifier: bytes, timestamp: bytes, body: bytes) -> bytes:
-        # Not in one piece: that would be a copy of the body.
+        # Not in one piece, which would copy the body.
         signature = hmac.new(key, b"%b.%b." % (identifier, timestamp), "sha256")
         signature.update(body)
         return base64.b64encode(signature.digest())
@@ -168,7 +168,7 @@ class Bearer(Scheme):
 
 
 class Basic(Scheme):
-    """`Authorization: Basic …` with the secret as the password, whoever the user (RFC 7617)."""
+    """`Authorization: Basic …` with the secret as the password and any user name (RFC 7617)."""
 
     kind = "basic"
     summary = "Authorization: Basic, as the password"
@@ -228,7 +228,7 @@ class Hmac(Scheme):
         return any(self._is_digest(told, request, secret) for told in self._told(request.headers))
 
     def _told(self, headers: Headers) -> list[bytes]:
-        """What has the length of a signature, which is no secret: of anything else the body is not hashed."""
+        """The values of a signature's length, which is no secret: for others the body isn't hashed."""
         value = headers.get(self.name.encode(), b"")
         if len(value) > MAX_AROUND:
             return []
@@ -268,7 +268,7 @@ class HmacSha512(Hmac):
 
 
 class Query(Scheme):
-    """The secret as the value of a query parameter, form-encoded. URLs end up in logs: only where pinned."""
+    """The secret as a form-encoded query parameter. `auto` doesn't try it, because URLs end up in logs."""
 
     kind = "query"
     summary = "a query parameter"
@@ -286,7 +286,7 @@ class Query(Scheme):
         return any(hmac.compare_digest(value, secret) for value in values)
 
 
-# First match wins: `auto` tries them in this order, those that take a header's name on every header.
+# `auto` tries them in this order, those that take a header's name on every header. The first match wins.
 SCHEMES: Mapping[str, type[Scheme]] = {
     scheme.kind: scheme
     for scheme in (StandardWebhooks, Bearer, Basic, Header, HmacSha256, HmacSha1, HmacSha512, Query)
@@ -309,7 +309,7 @@ def parse(text: str) -> Scheme | None:
         if colon:
             raise ValueError(f"{kind} takes no name")
         return SCHEMES[kind]() if kind != AUTO else None
-    # A query parameter's name counts to the letter, a header's does not (RFC 9110, 5.1).
+    # A query parameter's name is case-sensitive, a header's is not (RFC 9110, 5.1).
     name = name.strip().lower() if named == "header" else name.strip()
     if not TOKEN.fullmatch(name):
         raise ValueError(f"{kind}: needs the name of a {named}")
@@ -324,8 +324,8 @@ def _is_recent(timestamp: bytes) -> bool:
 def _keys(secret: bytes) -> tuple[bytes, ...]:
     """The HMAC keys that a secret may stand for.
 
-    Standard Webhooks writes a key as `whsec_` and its base64. Senders with a secret that a person typed
-    take its bytes as they are, or run it through the same decoder.
+    Standard Webhooks writes a key as `whsec_` and its base64. Senders with a secret that a person typed use
+    its bytes as they are, or decode it as base64 all the same.
     """
     decoded = _decode(secret.removeprefix(b"whsec_"))
     if secret.startswith(b"whsec_") and decoded:
@@ -334,13 +334,13 @@ def _keys(secret: bytes) -> tuple[bytes, ...]:
 
 
 def _split(value: bytes) -> tuple[bytes, bytes]:
-    """`Bearer abc` as (b"bearer", b"abc"); the case of the first word does not count (RFC 9110, 11.1)."""
+    """`Bearer abc` as (b"bearer", b"abc"); the first word is case-insensitive (RFC 9110, 11.1)."""
     scheme, _, rest = value.strip().partition(b" ")
     return scheme.lower(), rest.strip()
 
 
 def _password(credentials: bytes) -> bytes:
-    """The password of Basic credentials (RFC 7617), whoever the user; empty if they are malformed."""
+    """The password of Basic credentials (RFC 7617), for any user name; empty if they are malformed."""
     return _decode(credentials).partition(b":")[2]
 
 

@@ -21,7 +21,7 @@ VOID = "a key of nothing but zero bytes is known to everybody"
 
 
 class Secrets:
-    """Secrets that stay as they are as long as the process lives."""
+    """Secrets that don't change while the process lives."""
 
     def __init__(self, *secrets: bytes) -> None:
         self._accepted = tuple(secrets)
@@ -36,39 +36,39 @@ class Secrets:
         return await self.renewed() if known is None else known
 
     async def renewed(self) -> tuple[bytes, ...]:
-        """The same after a look for newer ones: for a request that none of `accepted()` fits."""
+        """The secrets after a look for newer ones, for a request that proves none of `accepted()`."""
         return self._accepted
 
     @property
     def empty(self) -> bool:
-        """Whether there is none."""
+        """Whether there are no secrets."""
         return not self._accepted
 
     @property
     def short(self) -> bool:
-        """Whether one is shorter than `SHORT` characters, and so can be guessed."""
+        """Whether one of them is shorter than `SHORT` characters, and so can be guessed."""
         return any(len(secret) < SHORT for secret in self._accepted)
 
     @property
     def void(self) -> bool:
-        """Whether one is void."""
+        """Whether one of them is void, see `is_void`."""
         return any(map(is_void, self._accepted))
 
 
 class SecretFile(Secrets):
     """The secrets of a file, one a line, read again in a thread, never by the request that uses them.
 
-    A mounted Secret Manager volume gives the newest version at every read and tells of no change, so
-    the content itself is compared. What was read is trusted for `TRUSTED_FOR` seconds: an instance that
-    slept longer reads before it answers, and the last good secrets of a file that can't be read, or that is
-    empty, are soon trusted no more.
+    A mounted Secret Manager volume returns the newest version at every read and announces no change, so the
+    contents are compared. What was read is trusted for `TRUSTED_FOR` seconds: an instance that was idle for
+    longer reads before it answers, and the last good secrets soon expire where the file can't be read or is
+    empty.
     """
 
     REREAD_AFTER = 10.0
     TRUSTED_FOR = 60.0
     # A request with a wrong secret must not be able to make us read more often than this.
     PAUSE = 1.0
-    # A read that hangs must not hold a request for longer, nor more than the first requests.
+    # No request waits longer for a read, and none at all once the read has taken longer.
     PATIENCE = 2.0
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
@@ -81,13 +81,13 @@ class SecretFile(Secrets):
         self._trouble = ""
 
     def trusted(self) -> tuple[bytes, ...] | None:
-        """What was read last, unless that is too long ago; starts a read where it is a while ago."""
+        """What was read last, unless that is too long ago; starts a new read where one is due."""
         if self._clock() - self._tried_at > self.REREAD_AFTER:
             self._start_reading()
         return self._accepted if self._is_trusted() else None
 
     async def renewed(self) -> tuple[bytes, ...]:
-        """What a read brings that is under way or starts now, at most one in `PAUSE` seconds."""
+        """The secrets after a read; at most one starts in `PAUSE` seconds. Raises NoSecret."""
         if self._clock() - self._tried_at > self.PAUSE:
             self._start_reading()
         await self._reads.wait()
@@ -122,7 +122,7 @@ class SecretFile(Secrets):
         elif self._trouble:
             log.warning("The secret file is as it was before")
         self._accepted, self._last_read, self._trouble = secrets, found, ""
-        # What a read brings that took long may be as old as its beginning.
+        # The result of a slow read may be as old as the beginning of the read.
         self._read_at = started_at
 
     def _report(self, trouble: str) -> None:
@@ -143,7 +143,7 @@ class SecretFile(Secrets):
 def is_void(secret: bytes) -> bool:
     """Whether a secret, as it is or decoded, is a key of nothing but zero bytes: `whsec_AAAA`, `whsec_`.
 
-    HMAC fills a key up with zero bytes (RFC 2104, 2), so such a key is the same as none.
+    HMAC pads a key with zero bytes (RFC 2104, 2), so such a key is the same as an empty one.
     """
     text = secret.removeprefix(KEY_PREFIX)
     try:

@@ -118,10 +118,10 @@ def _setting(variable: str, default: str, read: Callable[[str], Any], meaning: s
 
 @dataclass(frozen=True)
 class Settings:
-    """What the environment says, validated. Each setting is declared here, once."""
+    """The validated settings of the environment. Each is declared here, once."""
 
     secrets: Secrets
-    # The entry point that this process serves, as the functions framework tells it; empty elsewhere.
+    # The entry point that this process serves, from the functions framework; empty elsewhere.
     target: str
     auth: Scheme | None = _setting(
         "WEBHOOK_AUTH", "auto", schemes.parse, "how the secret arrives, see authentication"
@@ -205,15 +205,15 @@ class Settings:
 
     @property
     def publishes(self) -> bool:
-        """Whether anything goes into Pub/Sub."""
+        """Whether anything is published to Pub/Sub."""
         return DESTINATIONS[self.delivery].publishes or bool(self.rejected_topic)
 
 
 def load(environment: Mapping[str, str]) -> Settings:
     """The settings in `environment`. Raises StartError with a line for each mistake.
 
-    An empty variable counts as one that is not set. What a variable that concerns the secret holds is
-    never repeated: it may be the secret itself, in the wrong place.
+    An empty variable counts as one that is not set. The value of a variable that concerns the secret is never
+    repeated: it may be the secret itself, in the wrong place.
     """
     values: dict[str, Any] = {}
     mistakes: list[str] = []
@@ -270,7 +270,7 @@ def _reader(environment: Mapping[str, str], setting: Setting) -> Callable[[], An
 
 
 def _secrets(environment: Mapping[str, str]) -> Secrets:
-    # `consume` is private and should not be able to read the secret; nothing is authentic without one.
+    # `consume` is private and should not be able to read the secret. Without secrets no request is authentic.
     if environment.get(TARGET) == CONSUME:
         return Secrets()
     secret = environment.get(SECRET.variable, "").strip()
@@ -307,7 +307,7 @@ DECLARED: Mapping[str, Setting] = {
 }
 # All of them, in the order of the documents.
 SETTINGS = (SECRET, SECRET_FILE, *DECLARED.values())
-# No handler can have a variable of these names: flowhook's settings, and those of a deployment.
+# No variable of a handler may have these names: flowhook's settings, and those of a deployment.
 NAMES = frozenset(
     {
         *(setting.variable for setting in SETTINGS),

@@ -17,7 +17,7 @@ def read_timestamp(value: object) -> datetime:
 
 
 def rfc3339(moment: datetime) -> str:
-    """The moment as the platform writes it; empty for an offset that RFC 3339 has no form for."""
+    """The moment as the platform writes it; empty for an offset that RFC 3339 can't express."""
     offset = moment.utcoffset()
     if offset is None or offset.total_seconds() % 60:
         return ""

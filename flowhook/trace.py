@@ -1,10 +1,10 @@
-"""The trace that a request belongs to: read from its headers, told to the log and to whoever takes over."""
+"""The trace that a request belongs to: read from its headers, for the log and for what is published."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-# Version ff and ids of zeros are forbidden; only versions above 00 may have more.
+# Version ff and ids of zeros are forbidden; only versions above 00 may have more parts.
 TRACEPARENT = re.compile(
     rb"(?:00(?=.{53}\Z)|(?!00|ff)[0-9a-f]{2})-(?!0+-)([0-9a-f]{32})-(?!0+-)([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?"
 )
@@ -12,7 +12,7 @@ CLOUD_TRACE = re.compile(rb"([0-9a-f]{32})(?:/(\d{1,20}))?(?:;o=(\d))?")
 
 
 def parent(headers: Mapping[bytes, bytes]) -> str | None:
-    """The header `traceparent` (W3C Trace Context) where it is one; a malformed one counts as none."""
+    """The header `traceparent` (W3C Trace Context) where it is valid; None otherwise."""
     value = headers.get(b"traceparent")
     if value is None:
         return None

@@ -1,4 +1,4 @@
-"""What a handler needs from outside: declared in its module, looked for when handlers are to be run.
+"""The environment variables that handlers need: declared in a module, checked before handlers are run.
 
 Declaring never raises, so that commands, deployments and tests import handlers without any of the values.
 """
@@ -14,7 +14,8 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-# What the process itself obeys, and https://cloud.google.com/functions/docs/configuring/env-var#reserved_names
+# Variables that the process itself reads, and
+# https://cloud.google.com/functions/docs/configuring/env-var#reserved_names
 GOOGLES = frozenset(
     {"PORT", "PATH", "HOME", "PYTHONPATH", "FUNCTION_TARGET", "FUNCTION_SIGNATURE_TYPE", "ENTRY_POINT"}
 )
@@ -33,7 +34,7 @@ class Variable(Generic[T]):
 
     @property
     def value(self) -> T:
-        """The value, as it is now. Raises MissingVariable without one, ValueError where it can't be cast."""
+        """The current value. Raises MissingVariable without one, ValueError where it can't be cast."""
         text = os.environ.get(self.name, "").strip()
         if text:
             return self._read(text)
@@ -109,9 +110,9 @@ def variable(
     """Declare that the handlers of this module need the environment variable `name`; read it by `.value`.
 
     Without a default there has to be a value wherever handlers are run. `default=None`: without a value the
-    handlers of this module are off. `secret`: a deployment takes it from Secret Manager. `cast` makes the
-    value of its text. Declared in a module without handlers, it is needed by all handlers.
+    handlers of this module are off. `secret`: a deployment takes it from Secret Manager. `cast` converts the
+    text to the value. Declared in a module without handlers, it is needed by all handlers.
 
-    Declaring never raises: what is wrong is told when handlers are to be run.
+    Declaring never raises: mistakes are reported before handlers are run.
     """
     return Variable(name, default, secret, cast)

@@ -1,1 +1,1 @@
-"""Your handlers: every module in here is imported at the start, each function with `@on` called."""
+"""Your handlers: every module in here is imported at the start; functions with `@on` get events."""

@@ -9,6 +9,6 @@ log = logging.getLogger(__name__)
 
 @on("*")
 def log_event(event: Event) -> None:
-    """Say what happened."""
+    """Log what happened."""
     changed = f": {', '.join(event.changes())}" if event.operation_type == "updated" else ""
     log.info("%s %s%s", event.entity_path, event.operation_type, changed)

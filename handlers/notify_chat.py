@@ -35,7 +35,7 @@ def message(event: CommentEvent) -> str:
 
 def post(url: str, text: str) -> None:
     """Post to an incoming webhook. Raises ChatError, which never holds the address."""
-    # Imported here, for whoever has no chat should not wait for it when an instance starts.
+    # Imported here, so that without a chat no instance waits for it when it starts.
     import urllib.error  # noqa: PLC0415
     import urllib.request  # noqa: PLC0415
 

@@ -1,1 +1,1 @@
-"""All that is Pub/Sub: what is published and how, what is pushed, and who may push it."""
+"""Everything about Pub/Sub: what is published and how, what is pushed, and who may push it."""

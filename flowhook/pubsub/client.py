@@ -1,7 +1,7 @@
 """The Service that is Google Cloud Pub/Sub.
 
-A bare gRPC stub: the library's clients retry for ten minutes where we have seconds, and batch after a delay
-where we don't wait. https://cloud.google.com/pubsub/docs/reference/rpc
+A bare gRPC stub: the library's clients retry for ten minutes, but we have seconds, and they delay messages to
+batch them. https://cloud.google.com/pubsub/docs/reference/rpc
 """
 
 import asyncio
@@ -31,18 +31,18 @@ USER_AGENT = f"gl-python/{python_version()} grpc/{grpc.__version__}"
 CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
-    # In spite of its name, how long a connection may take to come about, TLS included.
+    # In spite of its name: how long it may take to connect, TLS included.
     ("grpc.min_reconnect_backoff_ms", 3000),
-    # Google's front ends punish pings that come more often.
+    # Google's front ends refuse pings that come more often.
     ("grpc.keepalive_time_ms", 30_000),
-    # On Linux also TCP_USER_TIMEOUT: a connection that died while it was idle is noticed by what is sent.
+    # On Linux also TCP_USER_TIMEOUT: sending on a connection that died while it was idle fails soon.
     ("grpc.keepalive_timeout_ms", 2000),
     ("grpc.http2.ping_timeout_ms", 2000),
     # The publisher repeats calls itself, within its deadline.
     ("grpc.enable_retries", 0),
 )
 
-# https://cloud.google.com/pubsub/docs/reference/error-codes: what may pass.
+# https://cloud.google.com/pubsub/docs/reference/error-codes: errors that may pass.
 TRANSIENT = {
     grpc.StatusCode.ABORTED,
     grpc.StatusCode.CANCELLED,

@@ -1,6 +1,7 @@
-"""The tokens that Google Cloud wants to see: found, and renewed before they end.
+"""The credentials for Google Cloud: finds them, and renews their token before it expires.
 
-With `push_auth` all that knows google-auth. Importing it takes a tenth of a second of a start.
+Of this package, only this module and `push_auth` know google-auth, whose import takes a tenth of a second of
+a start.
 """
 
 import logging
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 SCOPE = "https://www.googleapis.com/auth/pubsub"
 # Seconds for one attempt at getting a token; google-auth makes a few.
 TIMEOUT = 5
-# Seconds that calls wait for it: no longer than DELIVERY_TIMEOUT by default, in which they could still fail.
+# Seconds that calls wait for a token: no longer than DELIVERY_TIMEOUT's default, which ends them anyway.
 PATIENCE = 8
 REMEDY = "gcloud auth application-default login"
 
@@ -35,7 +36,7 @@ class Tokens:
 
     @property
     def account(self) -> str:
-        """The service account, as far as the credentials tell."""
+        """The service account; a placeholder where the credentials don't name it."""
         return getattr(self._credentials, "service_account_email", "SERVICE_ACCOUNT")
 
     def apply(self, headers: dict[str, str]) -> None:
@@ -47,9 +48,9 @@ class Tokens:
         self._credentials.token = None
 
     async def ready(self) -> None:
-        """See to a token: one that ends soon is replaced in the background, without one everybody waits.
+        """Ensure a token: one that expires soon is renewed in the background, a missing one is waited for.
 
-        In a thread, for google-auth waits for the network. Raises UnavailableError where a token may be had
+        It is renewed in a thread, because google-auth blocks. Raises UnavailableError where a token may come
         later, PublishFailed where the credentials are refused.
         """
         state = self._credentials.token_state
@@ -79,7 +80,7 @@ class Finder:
         self._searches = Background("Looking for credentials", _credentials, PATIENCE)
 
     async def find(self) -> Tokens:
-        """Its tokens. Raises PublishFailed where there are no credentials, UnavailableError for now."""
+        """The account's tokens. Raises PublishFailed without credentials, UnavailableError while it looks."""
         self._searches.start(_ignore)
         search = await self._searches.wait()
         if search is None:
@@ -88,7 +89,7 @@ class Finder:
 
 
 def _ignore(search: Future[Credentials]) -> None:
-    """Whoever waits for it takes its error; that nobody does any more is no defect."""
+    """Retrieve the error, which whoever waits gets too: asyncio must not report that nobody did."""
     search.exception()
 
 
@@ -101,7 +102,7 @@ def _credentials() -> Credentials:
 
 
 def _refreshing_failed(error: GoogleAuthError) -> Exception:
-    """What the network did passes, what the endpoint says about the credentials does not."""
+    """A failure of the network may pass; the endpoint's refusal of the credentials won't."""
     passing = error.retryable or any(isinstance(e, TransportError) for e in (error, error.__cause__))
     return UnavailableError(str(error)) if passing else _no_token("The credentials are not accepted.", error)
 

@@ -1,6 +1,6 @@
 """The parts that need Google Cloud's libraries, made only where the settings ask for them.
 
-Importing them takes a third of a second of every start, which inline delivery should not wait for.
+Importing them takes a third of a second of a start, which inline delivery shouldn't have to wait for.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -34,7 +34,7 @@ def _service(settings: "Settings") -> Service:
 
 
 def verifier(settings: "Settings") -> Verify:
-    """What checks the token of a push. Without `PUSH_AUDIENCE`, IAM has let nobody in but Pub/Sub."""
+    """What checks the token of a push. Without `PUSH_AUDIENCE`, IAM has admitted only Pub/Sub."""
     if not settings.push_audience:
         return _let_in
     from flowhook.pubsub.push_auth import Verifier  # noqa: PLC0415 - see the module's docstring

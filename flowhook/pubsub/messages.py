@@ -1,6 +1,6 @@
-"""What goes into Pub/Sub: the body as data, byte for byte, and attributes to read and to filter by.
+"""The messages for Pub/Sub: the body as data, byte for byte, and attributes to read and to filter by.
 
-An event's attributes are CloudEvents 1.0 in binary mode, as the draft of its Pub/Sub binding has them.
+An event's attributes are CloudEvents 1.0 in binary mode, as in the draft of its Pub/Sub binding.
 """
 
 import hashlib
@@ -17,10 +17,10 @@ from flowhook.timestamps import rfc3339
 
 # https://cloud.google.com/pubsub/quotas: in bytes. A longer value fails the whole request.
 MAX_ATTRIBUTE = 1024
-# Characters that fit whatever they are: UTF-8 has four bytes for one at most.
+# Any text of this many characters fits: UTF-8 takes four bytes for one at most.
 SHORT = MAX_ATTRIBUTE // 4
 MAX_MESSAGE = 10_000_000
-# What the longest attributes take beside a body, with room to spare.
+# The rest is for the longest attributes, with room to spare.
 MAX_BODY = MAX_MESSAGE - 50_000
 
 TYPE_PREFIX = "com.synergyshock.flows."
@@ -37,7 +37,7 @@ class Message(NamedTuple):
 
 def of_event(event: Envelope) -> Message:
     """The message of an event. An optional value that Pub/Sub would refuse is left out."""
-    # Megabytes are nothing to remember.
+    # An id of megabytes must not stay in the cache.
     share = _shared if len(event.organization_id) <= SHORT else _shared.__wrapped__
     shared = share(event.organization_id, event.category, event.operation_type)
     attributes = {**shared, "ce-id": event.id}
@@ -53,7 +53,7 @@ def of_event(event: Envelope) -> Message:
 
 
 def of_refused(body: bytes, problem: Problem, now: datetime | None = None) -> Message:
-    """The message of a body that is no event, for the topic of what is rejected."""
+    """The message of a body that is no event, for `REJECTED_TOPIC`."""
     attributes = {
         "id": hashlib.sha256(body).hexdigest(),
         **_reason(problem.slug, problem.status, problem.document(), now),
@@ -62,7 +62,7 @@ def of_refused(body: bytes, problem: Problem, now: datetime | None = None) -> Me
 
 
 def of_rejected(event: Envelope, handler: str, reason: str, now: datetime | None = None) -> Message:
-    """The message of an event that a handler rejected: what `of_event` has, and why it is here."""
+    """The message of an event that a handler rejected: what `of_event` has, and the reason."""
     document = {"type": "urn:flowhook:problem:rejected", "title": "A handler rejected it", "detail": reason}
     attributes = {"handler": handler, **_reason("rejected", 200, document, now)}
     return Message(event.body, {**of_event(event).attributes, **_allowed(attributes)})
@@ -83,7 +83,7 @@ def _fitting(problem: Mapping[str, Any]) -> str:
     none = {name: value for name, value in problem.items() if name != "errors"}
     short = {**none, "detail": problem["detail"][:100] + "…"}
     written = (json.dumps(document, ensure_ascii=False) for document in (problem, few, none, short))
-    # Half an emoji, as a handler may cut one, is not UTF-8.
+    # A lone surrogate can't be encoded as UTF-8: a handler may have cut an emoji in half.
     mended = (text.encode(errors="replace").decode() for text in written)
     return next((text for text in mended if _fits(text)), "")
 
@@ -105,7 +105,7 @@ def _shared(organization_id: str, category: str, operation: str) -> Mapping[str,
 
 def _source(organization_id: str) -> str:
     """A URI reference, which CloudEvents require; without the organization where its id is too long."""
-    # Quoting never makes it shorter, and takes a hundred times the memory of what it quotes.
+    # Checked before quoting, which never makes an id shorter and takes a hundred times its memory.
     if len(organization_id) > MAX_ATTRIBUTE:
         return "//flows"
     source = f"//flows/organizations/{quote(organization_id, safe=PATH)}"
@@ -117,7 +117,7 @@ def _allowed(attributes: Mapping[str, str]) -> dict[str, str]:
 
 
 def _fits(value: str) -> bool:
-    """Whether Pub/Sub takes it: UTF-8, which a handler's text with half an emoji is not, and not too long."""
+    """Whether Pub/Sub accepts it: not too long, and valid UTF-8, which a lone surrogate is not."""
     if value.isascii() or len(value) > MAX_ATTRIBUTE:
         return len(value) <= MAX_ATTRIBUTE
     try:

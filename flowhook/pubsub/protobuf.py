@@ -1,6 +1,6 @@
 """Pub/Sub's Publish in protobuf.
 
-The classes are generated from `publish.proto`. Those of google-cloud-pubsub say the same, which is tested,
+The classes are generated from `publish.proto`. Those of google-cloud-pubsub are equivalent, which is tested,
 but take a third of a second of every start and 24 MB.
 """
 
@@ -12,11 +12,11 @@ from flowhook.pubsub.publish_pb2 import PublishRequest, PublishResponse
 def encode(data: bytes, attributes: Mapping[str, str]) -> bytes:
     """A PublishRequest that holds one message and no topic. Raises ValueError or TypeError.
 
-    Protobuf merges what is concatenated, so these joined to `to_topic` are a request of all of them.
+    Protobuf merges concatenated messages, so `to_topic` joins these to one request with all of them.
     https://protobuf.dev/programming-guides/encoding/#last-one-wins
     """
     request = PublishRequest()
-    # Filled in place, one by one: its `update`, or a constructor, takes half as long again.
+    # Filled in place, one by one: `update` or the constructor takes half as long again.
     fields = request.messages.add(data=data).attributes
     for name, value in attributes.items():
         fields[name] = value
@@ -29,5 +29,5 @@ def to_topic(path: str, messages: Iterable[bytes]) -> bytes:
 
 
 def message_ids(response: bytes) -> Sequence[str]:
-    """What a PublishResponse says."""
+    """The message ids in a PublishResponse."""
     return tuple(PublishResponse.FromString(response).message_ids)

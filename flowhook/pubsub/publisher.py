@@ -1,9 +1,9 @@
-"""Publishing without losing: group commit, one deadline for everything, each message's failure its own.
+"""Publishes messages in groups; each has one deadline for everything that it waits for, and its own failure.
 
-A message that finds nobody publishing goes at once. While `MAX_IN_FLIGHT` calls to a topic are under way,
-messages wait together, and the next call takes all of them. What fails for a while goes back to the head of
-the queue; what was given up while it waited is never sent. This module does not know Google Cloud: it talks
-to a `Service`.
+A message is sent at once unless `MAX_IN_FLIGHT` calls to its topic are under way. Then messages wait
+together, and the next call takes all of them. What fails for a transient reason returns to the head of the
+queue; what was given up while it waited is never sent. This module does not know Google Cloud: it calls a
+`Service`.
 """
 
 import asyncio
@@ -20,17 +20,17 @@ from flowhook.errors import PublishFailed
 from flowhook.pubsub import messages
 from flowhook.pubsub.messages import MAX_MESSAGE, Message
 
-# Calls to one topic at a time. More gain little even at a round trip of 30 ms and make groups smaller, so
-# each message dearer; fewer cost throughput.
+# Calls to one topic at a time. More of them gain little even at a round trip of 30 ms, and make groups
+# smaller, so that each message costs more CPU; fewer reduce throughput.
 MAX_IN_FLIGHT = 4
 # https://cloud.google.com/pubsub/quotas: messages and bytes of a call.
 MAX_GROUP = 1000
 MAX_CALL = MAX_MESSAGE
 # Bytes of a call beside the messages.
 CALL_OVERHEAD = 1_000
-# Seconds before a call is tried again that failed though there is a connection: doubled up to the second.
+# Seconds before a call that failed on a working connection is repeated: the first, doubled up to the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
-# Futures that are watched before those at the head that are over are looked for.
+# Finished futures at the head are dropped when the number of watched ones is a multiple of this.
 DROP_EVERY = 64
 NO_FAILURE = "there was no connection, or no turn"
 
@@ -46,7 +46,7 @@ class InvalidError(Exception):
 
 
 class Service(Protocol):
-    """What publishes: the seam between grouping and Google Cloud."""
+    """What publishes: the interface between grouping and Google Cloud."""
 
     def encode(self, message: Message) -> bytes:
         """The message as it goes over the wire. Raises InvalidError for what can't be encoded."""
@@ -54,13 +54,13 @@ class Service(Protocol):
     async def ready(self) -> None:
         """Return once a call can be made.
 
-        Raises UnavailableError where that may come, PublishFailed where it won't without somebody's help.
+        Raises UnavailableError where that may become possible, PublishFailed where somebody has to act first.
         """
 
     async def call(self, topic: str, group: Sequence[bytes], timeout: float) -> Sequence[str]:
         """Publish all or none within `timeout` seconds; the ids of the messages, in their order.
 
-        Raises UnavailableError, InvalidError, or PublishFailed for what no repetition mends.
+        Raises UnavailableError, InvalidError, or PublishFailed for what repeating doesn't mend.
         """
 
 
@@ -107,7 +107,7 @@ class Publisher:
                 topic=topic,
             ) from None
         finally:
-            # It holds the exception, which holds this frame: not a cycle for the collector to find.
+            # It refers to the exception, which refers to this frame: without this, they would form a cycle.
             del pending
 
     def _topic(self, name: str) -> "_Topic":
@@ -127,16 +127,16 @@ def to_topic(publish: Publish, topic: str) -> Deliver:
 
 
 class _Deadlines:
-    """Fails what is not done in time. Everything has equally long, so one timer does: that of the oldest."""
+    """Fails what is not done in time. All have the same timeout, so one timer is enough, for the oldest."""
 
     def __init__(self) -> None:
-        # Weak: what has failed holds its message.
+        # Weak, because a failed future still refers to its message.
         self._awaited: deque[tuple[float, weakref.ref[asyncio.Future[str]]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, deadline: float, future: asyncio.Future[str]) -> None:
         """Watch a future; no earlier `deadline` may be added later."""
-        # What is over is dropped now and then, not at each one.
+        # Finished futures are dropped now and then, not at each call.
         if not len(self._awaited) % DROP_EVERY:
             self._oldest()
         self._awaited.append((deadline, weakref.ref(future)))
@@ -154,7 +154,7 @@ class _Deadlines:
             future.set_exception(TimeoutError())
 
     def _oldest(self) -> tuple[float, asyncio.Future[str]] | None:
-        """What has waited longest; what is over before it is dropped."""
+        """The unfinished future that has waited longest; finished ones before it are dropped."""
         while self._awaited:
             deadline, watched = self._awaited[0]
             future = watched()
@@ -178,8 +178,8 @@ class _Topic:
         self._pause = 0.0
 
     def add(self, pending: _Pending) -> None:
-        """Queue a message, and see to it that somebody takes it."""
-        # Without a connection nobody else takes out what was given up; it was added in this order.
+        """Queue a message, and start the dispatcher unless it is running."""
+        # Without a connection nothing else removes messages that were given up; the oldest come first.
         while self._queue and self._queue[0].acknowledged.done():
             self._queue.popleft()
         self._queue.append(pending)
@@ -188,11 +188,12 @@ class _Topic:
 
     def _start_dispatcher(self) -> None:
         if self._dispatcher is None or self._dispatcher.done():
-            # It outlives the delivery that starts it, whose notes for the log are not its own.
+            # In an empty context: it outlives the delivery that starts it, whose notes for the log don't
+            # concern it.
             self._dispatcher = asyncio.create_task(self._dispatch(), context=Context())
 
     async def _dispatch(self) -> None:
-        """Send groups until nothing waits. A group is formed only once there is a call to be had for it."""
+        """Send groups until nothing waits. A group is formed only once a call can be made for it."""
         while self._queue:
             await self._slots.acquire()
             group: list[_Pending] = []
@@ -205,7 +206,7 @@ class _Topic:
                 self._start_call(group)
 
     async def _next_group(self) -> list[_Pending]:
-        """What a call can be made for now; nothing where none can be made."""
+        """The messages for a call that can be made now; empty where none can be made."""
         if self._pause:
             await asyncio.sleep(self._pause)
         try:
@@ -243,7 +244,7 @@ class _Topic:
         return group
 
     def _encode(self, pending: _Pending) -> bool:
-        """Whether a call can hold it; fails it where none can. In groups that costs half of one by one."""
+        """Encode a message; False where no call can hold it, so that it fails. In groups this costs half."""
         try:
             pending.encoded = pending.encoded or self._service.encode(pending.message)
             if len(pending.encoded) > MAX_CALL - CALL_OVERHEAD:
@@ -296,7 +297,7 @@ class _Topic:
         self._pause = min(2 * self._pause or FIRST_PAUSE, LONGEST_PAUSE)
 
     def _fail(self, error: Exception, group: Sequence[_Pending] = ()) -> None:
-        """What fails one for a reason that lies in the topic fails all that wait for it."""
+        """Fail the group and all that wait, for a reason that concerns the whole topic."""
         waiting = [*group, *self._queue]
         self._queue.clear()
         for pending in waiting:

@@ -1,4 +1,4 @@
-"""What Pub/Sub pushes: a message, and what it says beside it.
+"""A push delivery of Pub/Sub: a message, and which attempt at delivering it this is.
 
 https://cloud.google.com/pubsub/docs/push#receive_push
 """
@@ -16,10 +16,10 @@ from flowhook.admission import Admission
 from flowhook.envelope import Envelope
 from flowhook.errors import NotAPush, Refused
 
-# A message of 10 MB in base64, and what is beside it.
+# A message of 10 MB in base64, and the fields beside it.
 MAX_BYTES = 16 * 1024 * 1024
-# Bytes that the parts of a push may take once they are parsed. Pub/Sub allows 100 attributes, of which the
-# longest with nothing but commas in them take 13 MB.
+# Bytes that the parts of a push may take once they are parsed. Pub/Sub allows 100 attributes, and the longest
+# ones, full of commas, take 13 MB.
 MAX_STRUCTURE = 32_000_000
 
 
@@ -41,9 +41,9 @@ Keep = Callable[[bytes, Refused], Awaitable[None]]
 
 
 async def event(body: bytes, parses: Admission, keep: Keep) -> Envelope:
-    """The event in a push delivery. What is none is kept: the message, or the body that holds no message.
+    """The event in a push delivery. `keep` stores the data that is no event, or the body that is no push.
 
-    `parses` grants the memory to read a large event in. Raises NotAPush, NotJson, NotAnEvent or Overloaded,
+    `parses` grants the memory for parsing a large event. Raises NotAPush, NotJson, NotAnEvent or Overloaded,
     or what `keep` raises.
     """
     try:
@@ -74,7 +74,7 @@ def read(body: bytes) -> Push:
     try:
         found = VALIDATOR.validate_json(body)
     except ValidationError as error:
-        # Two levels are ours to name; below them is what the message's sender wrote.
+        # Only the first two levels are named: what is below them was written by the message's sender.
         parts = dict.fromkeys(".".join(map(str, found["loc"][:2])) or "the body" for found in error.errors())
         raise _not_a_push(*parts) from None
     message = found["message"]
@@ -100,7 +100,7 @@ def _record(fields: dict[str, cs.TypedDictField]) -> cs.CoreSchema:
     return cs.typed_dict_schema(fields, extra_behavior="ignore")
 
 
-# Bytes, of a text: as such it would be copied, into up to four bytes a character.
+# The base64 text is read as bytes: a str would be a copy of up to four bytes per character.
 _MESSAGE: dict[str, Any] = {
     "data": _optional(cs.no_info_after_validator_function(_decode, cs.bytes_schema())),
     "attributes": _optional(cs.dict_schema(cs.str_schema(), cs.str_schema(), fail_fast=True)),

@@ -1,7 +1,7 @@
 """Whether a push delivery comes from our own subscriptions: the OpenID Connect token that Pub/Sub adds.
 
 https://cloud.google.com/pubsub/docs/authenticate-push-subscriptions. Cloud Run checks it by itself where the
-function is private; this is for where it can't.
+function is private; this module is for where it can't.
 """
 
 import json
@@ -22,16 +22,17 @@ from flowhook.errors import AuthenticationFailed, PublishFailed
 
 log = logging.getLogger(__name__)
 
-# Google's signing keys as certificates, by key id; Cache-Control says for how long (a few hours).
+# Google's signing keys as certificates, by key id; Cache-Control says how long they are valid (a few hours).
 CERTIFICATES = "https://www.googleapis.com/oauth2/v1/certs"
 ISSUERS = ("https://accounts.google.com", "accounts.google.com")
 # Seconds that clocks may differ.
 SKEW = 10
-# Seconds for a download, until the next one, and until the next one after one that failed: tokens with an
-# invented key id must not make us ask more often.
+# Seconds that a download may take.
 TIMEOUT = 5
-# Seconds that a push waits for one, whatever hangs that has no timeout, such as a name server.
+# Seconds that a push waits for a download, whatever hangs without a timeout, such as a name server.
 PATIENCE = 8
+# Seconds until the next download, and until the next one after a failure: tokens with an invented key id must
+# not make us download more often.
 PAUSE = 60
 SHORT_PAUSE = 1
 MAX_AGE = re.compile(r"max-age=(\d{1,8})")
@@ -47,7 +48,7 @@ class Keys:
         self._downloads = Background("Downloading Google's keys", _download, PATIENCE)
 
     async def find(self, key_id: str) -> Mapping[str, str]:
-        """The certificates, with that of `key_id` if there is one. Raises PublishFailed if there is none."""
+        """Valid certificates, with that of `key_id` if there is one. Raises PublishFailed without any."""
         if self._has(key_id):
             return self._certificates
         if self._clock() >= self._next_at:
@@ -97,9 +98,9 @@ class Verifier:
         self._keys = keys or Keys()
 
     async def verify(self, headers: Mapping[bytes, bytes]) -> None:
-        """Return if the request bears a token of ours.
+        """Return if the request bears a token of that service account.
 
-        Raises AuthenticationFailed if not, PublishFailed where Google's keys can't be had.
+        Raises AuthenticationFailed if not, PublishFailed where Google's keys can't be downloaded.
         """
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() != b"bearer":
@@ -114,7 +115,7 @@ class Verifier:
             raise AuthenticationFailed
 
     def _claims(self, token: bytes, key_id: str, certificates: Mapping[str, str]) -> Mapping[str, Any]:
-        """What the token says, its signature, audience and time checked."""
+        """The token's claims. Raises AuthenticationFailed if its signature, audience or time is wrong."""
         if key_id not in certificates:
             raise AuthenticationFailed
         try:

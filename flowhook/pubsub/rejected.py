@@ -1,4 +1,4 @@
-"""Where authentic bodies go that nobody can handle: into a topic of their own, before they are answered."""
+"""Stores authentic bodies that nobody can handle in a topic of their own, before they are answered."""
 
 from flowhook.envelope import Envelope
 from flowhook.errors import Refused
@@ -8,14 +8,14 @@ from flowhook.pubsub.publisher import Publish
 
 
 class Rejects:
-    """Publishes to `topic` what is rejected; without a topic it keeps nothing, and the log says so."""
+    """Publishes to `topic` what is rejected; without a topic it stores nothing, and the log says so."""
 
     def __init__(self, publish: Publish, topic: str) -> None:
         self._publish = publish
         self._topic = topic
 
     async def keep_refused(self, body: bytes, problem: Refused) -> None:
-        """Keep a body that is no event, and tell the problem so. Raises PublishFailed where that fails."""
+        """Store a body that is no event, and note in `problem` whether it is stored. Raises PublishFailed."""
         message_id = await self._keep(messages.of_refused(body, problem))
         problem.kept = message_id is not None
         problem.remark = (
@@ -24,7 +24,7 @@ class Rejects:
         problem.noted = {**problem.noted, **({"messageId": message_id} if message_id else {})}
 
     async def keep_event(self, event: Envelope, handler: str, reason: str) -> bool:
-        """Keep an event that `handler` rejected. Raises PublishFailed where that fails."""
+        """Store an event that `handler` rejected; False without a topic. Raises PublishFailed."""
         return await self._keep(messages.of_rejected(event, handler, reason)) is not None
 
     async def _keep(self, message: Message) -> str | None:

@@ -1,4 +1,4 @@
-"""Which subscriptions the handlers need: one each, filtered by its patterns; none holds up another."""
+"""Which subscriptions the handlers need: one each, filtered by its patterns, so that none delays another."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,13 +11,13 @@ from flowhook.handler import Handler
 # https://cloud.google.com/pubsub/quotas and /docs/pubsub-basics#resource_names
 MAX_FILTER = 256
 MAX_NAME = 255
-# Where a handler declares none: about 15 hours, with the pauses between attempts growing to 10 minutes.
+# The attempts of a handler that declares none: about 15 hours, as the pauses between them grow to 10 minutes.
 ATTEMPTS = 100
 
 
 @dataclass(frozen=True)
 class Subscription:
-    """A push subscription; an empty filter lets everything through, and `consume` looks again.
+    """A push subscription; an empty filter selects every message, and `consume` checks the patterns again.
 
     After `attempts` a message is a dead letter. `timeout` is the handler's own, None where it declares none:
     the acknowledgement deadline has to be longer than that, or than DELIVERY_TIMEOUT.
@@ -42,7 +42,7 @@ def _subscriptions(handler: Handler, topic: str, prefix: str) -> Iterator[Subscr
         yield _subscription(handler, topic, handler.patterns, prefix, handler.name)
         return
     for category in (*CATEGORIES, OTHER):
-        # In a topic of its own the category needs no filter.
+        # A category that has its own topic needs no filter.
         patterns = [Pattern("*", p.operation) for p in handler.patterns if p.category in ("*", category)]
         if patterns:
             own = topic.replace("{category}", category)
@@ -62,14 +62,14 @@ def _subscription(handler: Handler, topic: str, patterns: Iterable[Pattern], *na
 
 
 def _name(*parts: str) -> str:
-    """The parts, as Pub/Sub allows: percent-encoded, cut where too long, with a hash to tell it apart."""
+    """The parts, as Pub/Sub allows: percent-encoded; where too long, cut, with a hash to be unique."""
     name = quote("-".join(parts), safe="~+")
     digest = hashlib.sha256(name.encode()).hexdigest()[:16]
     return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 17]}-{digest}"
 
 
 def _filter(patterns: Iterable[Pattern]) -> str:
-    """The patterns in Pub/Sub's filter language; empty where they are everything or too long for it.
+    """The patterns in Pub/Sub's filter language; empty where they select everything or it would be too long.
 
     https://cloud.google.com/pubsub/docs/subscription-message-filter
     """

@@ -1,4 +1,4 @@
-"""An event of the platform with other properties, other fields, or as an update that became something."""
+"""Changes to an event of the platform: other properties, other fields, or what an update has changed."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -10,7 +10,7 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class Overlay:
-    """What is laid over an event; empty: nothing.
+    """What to lay over an event; an empty one changes nothing.
 
     `properties` are those of the entity as it is, or as it last was where it has been deleted. `became` are
     properties with their old and new values, and makes exactly that update. `fields` are the event's own, by
@@ -25,7 +25,7 @@ class Overlay:
         return bool(self.properties or self.became or self.fields)
 
     def apply(self, event: Mapping[str, Any]) -> Document:
-        """A changed copy of `event`, one of the platform's. Raises ValueError where it can't be done."""
+        """A changed copy of `event`, one of the platform's. Raises ValueError where that is impossible."""
         changed = deepcopy(dict(event))
         if self.properties:
             self._set(changed["data"])
@@ -39,7 +39,7 @@ class Overlay:
         current = data.get("value") or data["oldValue"]
         current["properties"] = {**current["properties"], **self.properties}
         if data.get("updateMask") is not None:
-            # An update that sets a property says so.
+            # The mask of an update names every property that it sets.
             data["updateMask"] = list(dict.fromkeys([*data["updateMask"], *self.properties]))
 
     def _become(self, event: Document) -> None:

@@ -1,4 +1,4 @@
-"""For the tests of handlers: valid events of any type, trials, what was captured, the platform emulated.
+"""For the tests of handlers: valid events of any type, trials, captured events, the emulated platform.
 
 Each name is loaded when it is first used, so that none costs what it doesn't need.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Counterexample", "Emulator", "Trial", "TrialError", "captured", "flows", "make_event", "trials"]
 
-# No module has the name of what is loaded from here: importing the module would put it in its place.
+# No module has the name of an object that is loaded from here: importing it would replace the object.
 _HOMES = {
     "Counterexample": "flowhook.testing.trying",
     "Emulator": "flows_emulator.client",

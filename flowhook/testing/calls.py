@@ -1,4 +1,4 @@
-"""Delivers a story to a handler as the function that runs handlers does, and disturbs it as a plan says."""
+"""Delivers a story to a handler as the deployed function would, with the disturbances of a plan."""
 
 import asyncio
 import inspect
@@ -22,8 +22,8 @@ Faults = Mapping[str, Callable[[], AbstractContextManager[Any]]]
 # How often an event is delivered before it counts as one that is never handled.
 ATTEMPTS = 5
 LEASE = 60.0
-# Seconds after which a call that runs beside another is taken to wait for a lock of that one's, and after
-# which for one that never ends.
+# Seconds after which a call that runs beside another is assumed to wait for a lock that the other one holds,
+# and after which it is assumed never to end.
 BLOCKED = 0.1
 HANGS = 10.0
 
@@ -33,11 +33,11 @@ class Hangs(Exception):  # noqa: N818 - it says what it does
 
 
 class Late(Exception):  # noqa: N818 - it says when it is
-    """A call has done what it does, and nobody waited for it."""
+    """A call has returned after its timeout, when nobody waited for it any more."""
 
 
 class Deliveries:
-    """Plays plans, one after the other; `account` says in words what was delivered how in the last one."""
+    """Plays one plan after the other; `account` describes in words how the last one was delivered."""
 
     def __init__(
         self, handler: Handler, memory: Memory, faults: Faults, own: Callable[[CodeType], bool]
@@ -56,7 +56,7 @@ class Deliveries:
         self._runner.close()
 
     def play(self, events: Sequence[Event], plan: Plan) -> None:
-        """Deliver, and deliver again what failed. Raises Hangs."""
+        """Deliver as the plan says, then deliver again what failed. Raises Hangs."""
         self._begin(events)
         for step in plan:
             self._deliver(step)
@@ -136,7 +136,7 @@ class Deliveries:
             self._end(index, None)
 
     def _admit(self, index: int) -> bool:
-        """Whether the handler is called for the event; a handler with `once` has a claim for it then."""
+        """Whether to call the handler for the event; for a handler with `once` the event is claimed then."""
         self._seen.add(index)
         event = self._events[index]
         if not self._handler.takes(event):
@@ -157,11 +157,11 @@ class Deliveries:
         return False
 
     def _end(self, index: int, error: BaseException | None) -> None:
-        """Record what became of a call, as `once` does, and what is delivered again."""
+        """Record the result of a call, as `once` does, and whether the event is to be delivered again."""
         key = self._key(self._events[index])
         if isinstance(error, Died):
             self._memory.forget()
-            # What is claimed stays so until its lease ends; later it is delivered again.
+            # A claim lasts until its lease ends; the event is delivered again after that.
             self._now += LEASE + 1
         if error is None or isinstance(error, Reject):
             _at_once(self._ledger.record(key, LEASE * 1000))
@@ -199,12 +199,12 @@ class Deliveries:
         Tracer(self._own, step.at, die).run(lambda: self._call(event))
 
     def _call_beside(self, event: Event, step: Step) -> None:
-        """Call a function, and at a place in it, in another thread, for another event."""
+        """Call a function, and while it stops at a place, call it in another thread for another event."""
         beside = threading.Thread(target=lambda: self._attempt(step.other, self._call_in_thread), daemon=True)
 
         def meanwhile(where: str) -> None:
             if self._memory.locked:
-                # Another call would wait until this one is further.
+                # Another call would wait for that lock until this one goes on.
                 return
             again = " again" if step.other in self._seen else ""
             self.account[-1] += (
@@ -215,7 +215,7 @@ class Deliveries:
 
         Tracer(self._own, step.at, meanwhile).run(lambda: self._call(event))
         if beside.ident is None:
-            # This time the call has not come so far.
+            # This time the call ended before it reached the place.
             self.failed.setdefault(step.other, None)
             return
         beside.join(HANGS)
@@ -223,13 +223,13 @@ class Deliveries:
             raise Hangs(f"two calls at once wait for each other: {self.account[-1]}")
 
     def _call_in_thread(self, event: Event) -> None:
-        # A loop belongs to one thread.
+        # Not by the runner: its loop belongs to another thread.
         result = self._handler.function(event)
         if result is not None:
             asyncio.run(_wait(result))
 
     def _wait_beside(self, event: Event, step: Step) -> None:
-        """Call a coroutine function, and where it waits, on the same loop, for another event."""
+        """Call a coroutine function, and while it waits, call it on the same loop for another event."""
         beside: list[asyncio.Task[None]] = []
 
         async def meanwhile() -> None:
@@ -266,7 +266,7 @@ async def _wait(result: Awaitable[Any]) -> None:
 
 
 def _at_once(answer: Coroutine[Any, Any, Any]) -> Any:
-    """What the memory's ledger answers; it waits for nothing."""
+    """The answer of the ledger in memory, whose coroutines never wait."""
     try:
         answer.send(None)
     except StopIteration as end:

@@ -14,7 +14,7 @@ FOLDER = Path("tests", "captured")
 def captured(pattern: str = "*", *, folder: Path = FOLDER) -> list[Event]:
     """The captured events that a pattern selects, in the order of the files; none where nothing is captured.
 
-    Each line of a file of the folder is one. Raises ValueError for a line that is no event, naming it.
+    Each line of a file in the folder is one event. Raises ValueError for a line that is no event, naming it.
     """
     wanted = Pattern.parse(pattern)
     return [event for event in _all(folder) if wanted.matches(event.type)]

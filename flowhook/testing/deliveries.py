@@ -5,18 +5,18 @@ from itertools import permutations
 from random import Random
 from typing import NamedTuple
 
-# Places in a handler's code, each tried: a crash there, or another call meanwhile.
+# The most places in a handler's code that are tried, with a crash or another call at each.
 MOST_PLACES = 40
-# Orders of three events and more that are tried, by chance.
+# The most orders of a story's events that are tried; of more than these, a random choice.
 SHUFFLES = 8
 
 
 class Step(NamedTuple):
     """One delivery of the event with this index.
 
-    `how`: `plain`; `crash`, before the place `at`, or before it is recorded where that is None; `late`,
-    done when nobody waits any more; `beside`, stopped before the place `at` while `other` is handled; or the
-    name of a fault of the test's.
+    `how` is `plain`; `crash`, where the process dies before the place `at`, or before the call is recorded if
+    that is None; `late`, where the call returns after its timeout; `beside`, where the call stops before the
+    place `at` while `other` is handled; or the name of one of the test's faults.
     """
 
     event: int
@@ -26,7 +26,7 @@ class Step(NamedTuple):
 
 
 class Places(NamedTuple):
-    """How many places a call goes through: `lines` of the handler, and `switches`, where another may run."""
+    """How many places a call has: `lines` of the handler, and `switches`, where another call may run."""
 
     lines: int
     switches: int
@@ -43,15 +43,15 @@ Plan = tuple[Step, ...]
 
 
 def plain(count: int) -> Plan:
-    """Once and in order."""
+    """Every event once and in order."""
     return tuple(Step(index) for index in range(count))
 
 
 def plans(count: int, places: Sequence[Places], kinds: Kinds, random: Random) -> Iterator[Plan]:
-    """Ways to deliver `count` events, the simplest first. `places` has how many the call for each event has.
+    """Ways to deliver `count` events, the simplest first. `places` are those of the call for each event.
 
-    Longer stories are delivered in fewer ways, by chance: what a crash or a concurrent call does, one or two
-    events show.
+    Stories of three events and more are only delivered in other orders and twice: one or two events are
+    enough to show what a crash or a concurrent call does.
     """
     yield from _orders(count, random)
     yield from _duplicates(count)
@@ -72,7 +72,7 @@ def _orders(count: int, random: Random) -> Iterator[Plan]:
 
 
 def _duplicates(count: int) -> Iterator[Plan]:
-    """One event again: at once, or as an old state after a newer one."""
+    """One event twice: again at once, or as an old state after a newer one."""
     for index in range(count):
         for place in range(index + 1, count + 1):
             steps = [*plain(count)]
@@ -86,13 +86,13 @@ def _disturbed(index: int, lines: int, kinds: Kinds) -> Iterator[Step]:
     if kinds.interruptions:
         yield Step(index, "late")
         yield Step(index, "crash")
-        # The last place first: what is done by then has most likely had an effect.
+        # The last place first: by then the call has most likely had an effect.
         for at in reversed(range(min(lines, MOST_PLACES))):
             yield Step(index, "crash", at)
 
 
 def _around(count: int, index: int, disturbed: Iterator[Step]) -> Iterator[Plan]:
-    """Each of these in the place of the plain delivery."""
+    """The plans with one of these steps in place of the plain delivery."""
     for step in disturbed:
         yield tuple(step if other == index else Step(other) for other in range(count))
 

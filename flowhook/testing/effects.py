@@ -1,4 +1,4 @@
-"""What a handler did to the world, beside what it would have done: twice, lost, unexpected, out of order."""
+"""Compares a handler's effects with the expected ones: twice, lost, unexpected or out of order."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, NamedTuple
@@ -9,14 +9,14 @@ _ABSENT = object()
 
 
 class Difference(NamedTuple):
-    """One: `kind` is `twice`, `lost`, `unexpected`, `order` or `differs`; `words` say it to a person."""
+    """`kind` is `twice`, `lost`, `unexpected`, `order` or `differs`; `words` describe it to a person."""
 
     kind: str
     words: str
 
 
 def differences(expected: Any, actual: Any, *, ordered: bool) -> list[Difference]:
-    """What tells the observation `actual` from `expected`; the order of a list counts only if `ordered`."""
+    """How the observation `actual` differs from `expected`; the order of a list counts only if `ordered`."""
     if isinstance(expected, Mapping) and isinstance(actual, Mapping):
         return [*_of_mappings(expected, actual)]
     if _is_list(expected) and _is_list(actual):
@@ -40,7 +40,7 @@ def _is_list(value: object) -> bool:
 
 def _of_items(expected: Sequence[Any], actual: Sequence[Any]) -> Iterator[Difference]:
     for effect in _distinct((*expected, *actual)):
-        # By equality: an effect may be anything, a dictionary for example, which has no hash.
+        # Compared by equality: an effect may have no hash, such as a dictionary.
         wanted, found = expected.count(effect), actual.count(effect)
         if found > wanted > 0:
             yield Difference("twice", f"came {_times(found)} instead of {_times(wanted)}: {show(effect)}")

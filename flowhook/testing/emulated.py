@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 def flows(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Emulator"]:
     """The emulated platform, and `receive` with the handlers of this project behind it, both in processes.
 
-    `[delivery] = flows.send("packets.updated")` lets an event happen and tells what became of it. Import the
+    `[delivery] = flows.send("packets.updated")` sends an event and returns what became of it. Import the
     fixture in a `conftest.py`.
     """
-    # Here, for who tests a handler alone needs nothing of what the emulator needs.
+    # Imported here, because tests of a handler alone don't need what the emulator needs.
     from flows_emulator import local  # noqa: PLC0415
 
     with local.flows(tmp_path_factory.mktemp("flows")) as started:

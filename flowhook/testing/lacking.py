@@ -1,7 +1,7 @@
-"""What real events have that the models and the samples don't, in counts: never a value, for to be sent on.
+"""Counts what real events have that the models and samples don't. It shows no value, so it can be shared.
 
-Names of properties may be customers' own words, so an unknown one is told by its pseudonym. What the platform
-itself adds beside its fields is told by its name.
+Names of properties may be customers' own words, so an unknown one is shown as its pseudonym. A field that the
+platform itself adds is shown by its name.
 """
 
 import json
@@ -41,7 +41,7 @@ def known_names() -> frozenset[str]:
 
 
 class Lacking:
-    """Counts, event by event."""
+    """Counts, event by event, what the models and samples don't have."""
 
     def __init__(self, masks: Masks) -> None:
         self._masks = masks
@@ -50,7 +50,7 @@ class Lacking:
         self._met: dict[str, set[str]] = {}
 
     def count(self, document: Mapping[str, Any]) -> None:
-        """Count what one event, a valid one, has."""
+        """Count what one valid event has."""
         category = _category(document)
         self._add("Events", f"{category}.{document['operationType']}")
         data = document["data"]
@@ -91,7 +91,7 @@ class Lacking:
 
 
 def mask_form(mask: object) -> str:
-    """The form of an update mask, in words that say nothing of what is in it."""
+    """The form of an update mask, in words that reveal nothing of what is in it."""
     if mask is None:
         return "none"
     if not isinstance(mask, list) or not all(isinstance(path, str) for path in mask):

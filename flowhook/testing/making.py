@@ -53,13 +53,13 @@ def make_event(
     """A valid event such as the platform sends, changed where the caller says so.
 
     `properties` are laid over those of the entity as it is (as it last was, where it has been deleted), by
-    the platform's names; a mask names them too, unless `overrides` give one. `overrides` are laid over the
-    event, by the platform's names or by Python's; mappings are merged, everything else replaced:
+    the platform's names; an update mask names them too, unless `overrides` give one. `overrides` are laid
+    over the event, by the platform's names or by Python's; mappings are merged, everything else replaced:
     `make_event("packets.updated", entity_id="p1", data={"updateMask": ["status"]})`. A datetime becomes ISO
     8601. `captured` takes, instead of the sample, the captured event of this type with that number, from 0.
 
-    Raises KeyError for a type that the platform doesn't send, LookupError where not so many are captured,
-    NotAnEvent if what comes out is no event.
+    Raises KeyError for a type that the platform doesn't send, LookupError where fewer are captured,
+    NotAnEvent if the result is no event.
     """
     document = _merge(json.loads(_base(event_type, captured)), overrides)
     if properties is not None:

@@ -1,8 +1,8 @@
-"""Events without what they say: what is not the platform's own vocabulary becomes a pseudonym.
+"""Masks events: what is not the platform's own vocabulary becomes a pseudonym.
 
-A pseudonym has the length and the shape of what it stands for, and is the same wherever that comes. It is
-made with a key (HMAC-SHA256), so who hasn't the key can't find out by trying what it stands for. Moments are
-moved, all by the same time, so that their order and their distances stay.
+A pseudonym has the length and the shape of the original, and is the same wherever that occurs. It is made
+with a key (HMAC-SHA256), so without the key nobody can find the original by trying. Timestamps are all moved
+by the same time, so that their order and their distances stay.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from flowhook.categories import OPERATIONS, TABLE
 
-# Segments of paths and keys that are the platform's.
+# Segments of paths and keys that are the platform's own words.
 COLLECTIONS = frozenset({"flows", *(row.collection for row in TABLE)})
 DATA_FIELDS = frozenset({"value", "oldValue", "updateMask"})
 STATE_FIELDS = frozenset({"key", "properties", "createTime", "updateTime"})
@@ -37,17 +37,18 @@ PATHS = frozenset({"collectionPath", "entityKey", "entityPath"})
 MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)?")
 DAY = re.compile(r"\d{4}-\d\d-\d\d")
 WEB = re.compile(r"https?://|mailto:")
-# A field that the platform may add has such a name; anything else in its place is somebody's text.
+# The form of a name that the platform may give a new field; any other name is somebody's text.
 FIELD = re.compile(r"[a-z][A-Za-z]{0,39}")
 LETTERS = "äöüßéèñøåçłžабвгдежзиклмнопрстαβγδεζηθ語文字東京한국어"
 PICTURES = "🎈🌟🍀🎁🌈🔔🎵🍎🌻🚀"
-# Of so many pseudonyms one is free, or there is none of this length.
+# After this many attempts, no pseudonym of the length is taken to be free; from SHAPELESS on, shapes are
+# ignored.
 TRIES = 64
 SHAPELESS = 8
 
 
 class Choice(NamedTuple):
-    """What is kept as it is: the values and names of these properties, these names alone, and numbers."""
+    """What is not masked: the values and names of these properties, these names alone, and numbers."""
 
     values: Collection[str] = ()
     names: Collection[str] = ()
@@ -55,7 +56,7 @@ class Choice(NamedTuple):
 
 
 class Masks:
-    """Masks documents with one key. `taken` are originals: no pseudonym may be one of them."""
+    """Masks documents with one key. `taken` are originals that no pseudonym may equal."""
 
     def __init__(
         self, key: bytes, known: Collection[str], choice: Choice, taken: Collection[str] = ()
@@ -64,21 +65,21 @@ class Masks:
         self._names = {*known, *choice.names, *choice.values}
         self._choice = choice
         self._taken = taken
-        # By original, and those that are given away: no two originals share one.
+        # The pseudonyms by original, and which are in use: no two originals share one.
         self._made: dict[str, str] = {}
         self._given: set[str] = set()
-        # Years, so that nothing comes near to what it was.
+        # Years, so that no timestamp stays near its original.
         self._moved = timedelta(
             days=1_000 + self._number("days", 3_000), seconds=self._number("seconds", 86_400)
         )
         self.longer = 0
 
     def event(self, document: Mapping[str, Any]) -> dict[str, Any]:
-        """An event, masked."""
+        """The masked event."""
         return {self.field(name): self._envelope(name, value) for name, value in document.items()}
 
     def field(self, name: str) -> str:
-        """A name beside the platform's fields: theirs too where it could be."""
+        """The name of an unknown field: unchanged where it could be the platform's, else a pseudonym."""
         return name if FIELD.fullmatch(name) else self.text(name)
 
     def name(self, name: str) -> str:
@@ -86,7 +87,7 @@ class Masks:
         return name if name in self._names else self.text(name)
 
     def text(self, original: str) -> str:
-        """The pseudonym of a text; the empty one stays."""
+        """The pseudonym of a text; an empty text stays."""
         if not original:
             return original
         if MOMENT.fullmatch(original) or DAY.fullmatch(original):
@@ -104,7 +105,7 @@ class Masks:
             return {self.field(inner): self._data(inner, part) for inner, part in value.items()}
         if name == "operationType" and value in OPERATIONS:
             return value
-        # A path of one collection has no slash that would tell it from a word.
+        # A path of one collection has no slash, so `text` would mask it as a word.
         return value if name in PATHS and value in COLLECTIONS else self._any(value)
 
     def _data(self, name: str, value: Any) -> Any:
@@ -151,7 +152,7 @@ class Masks:
             word = "".join(self._signs(original, attempt))
             if word != original and word not in self._taken and word not in self._given:
                 return word
-        # All of this length are originals: one letter, for example.
+        # No pseudonym of this length is free, for example of one letter.
         self.longer += 1
         return self._new_word(f"{original}xx")
 
@@ -162,12 +163,12 @@ class Masks:
             yield alphabet[next(stream) % len(alphabet)] if alphabet else sign
 
     def _moment(self, original: str) -> str:
-        """The moment moved, in the form that it had; masked as a word where that is no date."""
+        """The moved timestamp in its original form; masked as a word where it is no date."""
         day, time = original[:10], original[10:]
         try:
             if not time:
                 return (date.fromisoformat(day) - timedelta(days=self._moved.days)).isoformat()
-            # To the second: what is finer, and the zone, is no date's business.
+            # Only whole seconds are moved: the fraction and the zone stay.
             seconds = time[1:9] if time[6:7] == ":" else f"{time[1:6]}:00"
             moved = datetime.fromisoformat(f"{day}T{seconds}") - self._moved
         except (ValueError, OverflowError):
@@ -176,7 +177,7 @@ class Masks:
         return f"{moved.date().isoformat()}{time[0]}{shown}{time[1 + len(shown) :]}"
 
     def _digits(self, value: float) -> float:
-        """A number with as many digits; 0 stays, and what has no digits of its own."""
+        """A number with as many digits; 0 stays, and a number in another notation (`1e300`) becomes 1.0."""
         text = repr(value)
         if value == 0 or not re.fullmatch(r"-?\d+(\.\d+)?", text):
             return value if value == 0 else 1.0
@@ -205,7 +206,7 @@ def texts(value: Any) -> Iterator[str]:
 
 
 def is_vocabulary(text: str, names: Collection[str]) -> bool:
-    """Whether a text says nothing but the platform's words: its fields, collections and operations."""
+    """Whether a text has only the platform's words: its fields, collections and operations."""
     if (
         not text
         or text in OPERATIONS
@@ -228,13 +229,13 @@ def _alphabet(sign: str) -> str:
     if sign in string.digits:
         return string.digits
     if sign.isascii() or sign.isspace():
-        # What is between words.
+        # Spaces and punctuation stay.
         return ""
     return LETTERS if sign.isalnum() else PICTURES
 
 
 def _stream(key: bytes, text: str) -> Iterator[int]:
-    """Numbers below 65,536 without an end, which the key and the text determine."""
+    """An endless stream of numbers below 65,536, determined by the key and the text."""
     encoded = text.encode("utf-8", "surrogatepass")
     counter = 0
     while True:

@@ -1,8 +1,8 @@
 """What a process forgets when it dies, and what is put back before each run of a trial.
 
-A handler's memory is the plain values in its module: numbers, texts, dictionaries, lists and sets; and its
-locks. What the test observes is the world, which a crash leaves as it is. Everything else, a client for
-example, stays.
+A handler's memory is its locks and the plain values in its module: numbers, texts, dictionaries, lists and
+sets. What the test observes is the world, which a crash doesn't change. Everything else, such as a client,
+stays too.
 """
 
 import asyncio
@@ -19,14 +19,14 @@ LOCKS = (type(threading.Lock()), asyncio.Lock)
 
 
 class Kept:
-    """A container as it was, to be put back into the same object."""
+    """The contents of a container, to be put back into the same object."""
 
     def __init__(self, container: Any) -> None:
         self._container = container
         self._copy = copied(container)
 
     def restore(self) -> None:
-        """Put back what was in it."""
+        """Put the contents back."""
         self._container.clear()
         fresh = copied(self._copy)
         if isinstance(self._container, (list, deque)):
@@ -38,14 +38,15 @@ class Kept:
 class Memory:
     """The plain values that a function's module and closure hold.
 
-    `forget` puts the module back to how it was, but for what `world` names, as the death of the process does.
-    `restore` puts everything back.
+    `forget` resets the module, as the death of the process does, except for what `world` refers to. `restore`
+    resets everything.
     """
 
     def __init__(self, function: Callable[..., Any], world: Callable[[], Any]) -> None:
         plain_function = inspect.unwrap(function)
         self._module: dict[str, Any] = getattr(plain_function, "__globals__", {})
-        # A test that holds both has no memory that could be told from the world.
+        # Where the test's module is the handler's, memory can't be told from the world, so nothing is
+        # forgotten.
         apart = self._module is not getattr(world, "__globals__", None)
         self._values = {name: v for name, v in self._own() if isinstance(v, PLAIN)}
         containers = {name: value for name, value in self._own() if isinstance(value, CONTAINERS)}
@@ -67,7 +68,7 @@ class Memory:
         return any(lock.locked() for lock in self._locks)
 
     def forget(self) -> None:
-        """What the death of the process does to the module."""
+        """Reset the module, as the death of the process does."""
         for kept in self._forgotten:
             kept.restore()
         if self._forgets_values:
@@ -75,7 +76,7 @@ class Memory:
         self._release()
 
     def restore(self) -> None:
-        """Put everything back, in the module and in the function's closure."""
+        """Reset everything, in the module and in the function's closure."""
         for kept in (*self._containers.values(), *self._closure):
             kept.restore()
         self._module.update(self._values)
@@ -94,10 +95,10 @@ class Memory:
 
 
 def copied(value: Any) -> Any:
-    """A copy of a container and of those in it; what is not plain stays the same object."""
+    """A copy of a container and of those in it; any other value stays the same object."""
     if not isinstance(value, CONTAINERS):
         return value
-    # Of its own class, a Counter for example.
+    # `copy` preserves the class, such as Counter.
     fresh: Any = value.copy()
     if isinstance(value, dict):
         fresh.update({name: copied(part) for name, part in value.items()})

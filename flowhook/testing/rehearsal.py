@@ -1,4 +1,4 @@
-"""Runs handlers over events with nobody to talk to: what they can't read, they show."""
+"""Runs handlers over events without a network, to find events that they can't read."""
 
 import asyncio
 import socket
@@ -13,7 +13,7 @@ from flowhook.handler import Handler
 
 
 class NoNetwork(OSError):  # noqa: N818 - it says what there is
-    """A connection that a handler wanted, and that is not made in a rehearsal."""
+    """A handler tried to connect, which a rehearsal prevents."""
 
 
 class Failure(NamedTuple):
@@ -25,11 +25,11 @@ class Failure(NamedTuple):
 
 
 def rehearse(handler: Handler, events: Iterable[Event]) -> list[Failure]:
-    """Call the handler for each event that it takes, without a network; what it raises but shouldn't.
+    """Call the handler for each event that it takes, without a network, and return its failures.
 
-    Rejecting an event is no failure, nor is what comes of a connection that isn't made or of a variable
-    without a value: how far a handler comes without those is what is tried. Connections of libraries that
-    don't use Python's sockets, gRPC for example, are not kept from being made.
+    Rejecting an event is no failure, nor is an error that comes of a prevented connection or of a variable
+    without a value: what is tried is how far a handler gets without those. Libraries that don't use Python's
+    sockets, such as gRPC, can still connect.
     """
     found = []
     with asyncio.Runner() as runner:
@@ -45,7 +45,7 @@ def rehearse(handler: Handler, events: Iterable[Event]) -> list[Failure]:
 
 
 def _raised(handler: Handler, event: Event, runner: asyncio.Runner) -> BaseException | None:
-    # Made before the network is gone: a loop has a pair of sockets of its own.
+    # Made before connections are prevented: a new loop connects a pair of sockets.
     runner.get_loop()
     try:
         with without_network():
@@ -54,14 +54,14 @@ def _raised(handler: Handler, event: Event, runner: asyncio.Runner) -> BaseExcep
                 runner.run(_wait(result))
     except Reject:
         return None
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is told
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is returned
         return error
     return None
 
 
 @contextmanager
 def without_network() -> Iterator[None]:
-    """No connection is made by Python's sockets: it fails with NoNetwork."""
+    """Make every connection of Python's sockets fail with NoNetwork."""
 
     def refuse(*_arguments: Any) -> None:
         raise NoNetwork("no connection is made here")
@@ -79,7 +79,7 @@ async def _wait(result: Any) -> None:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it came from."""
+    """The error and its causes."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

@@ -1,7 +1,7 @@
 """The stories that a handler is tried with: what happens to one or two entities, made up or captured.
 
-A story is a few moves and what makes its events of them. With fewer moves it is a shorter story that still
-holds together: the old state of an event is always what the event before it left.
+A story is a few moves and the function that makes its events of them. Without one of its moves it is a
+shorter story that is still consistent: the old state of an event is always what the event before it left.
 """
 
 import json
@@ -33,7 +33,7 @@ class Move(NamedTuple):
 
 @dataclass(frozen=True)
 class Story:
-    """Moves, made up or captured events, and the events that they are."""
+    """Made-up moves or captured events, and the function that makes the story's events of them."""
 
     moves: tuple[Any, ...]
     build: Callable[[Sequence[Any]], tuple[Event, ...]]
@@ -56,7 +56,7 @@ def made_up(handler: Handler, length: int, random: Random) -> Story:
     types = [name for name in samples.TYPES if handler.wants(name)]
     if not types:
         raise ValueError("the samples have no event that it wants: give some, events=[…]")
-    # One category: what happens to a packet and to a user have seldom to do with each other.
+    # One category: what happens to a packet seldom matters to a user.
     category = random.choice(types).partition(".")[0]
     own = [name for name in types if name.startswith(f"{category}.")]
     words = _words(handler.function)
@@ -66,7 +66,7 @@ def made_up(handler: Handler, length: int, random: Random) -> Story:
 
 
 def told(found: Sequence[Event], length: int, random: Random) -> Story:
-    """A part of what happened, in its order; events of one entity rather than of several."""
+    """A part of the given events, in their order; more often of one entity than of several."""
     ordered = sorted(found, key=lambda event: event.event_timestamp)
     path = random.choice(ordered).entity_path
     same = [event for event in ordered if event.entity_path == path]
@@ -81,7 +81,7 @@ def _move(random: Random, handler: Handler, words: Sequence[str], entity: int, t
     candidates = [name for name in properties if name in (*handler.changed, *words)]
     texts = [name for name, value in properties.items() if isinstance(value, str)]
     name = random.choice(candidates or texts or [*properties])
-    # A value that nobody waits for, the one that it had at first, or one that the handler's code names.
+    # A value that the handler's code names, one that nobody waits for, or the one in the sample.
     made = [f"{name} {random.randint(1, 3)}"]
     named = [word for word in words if word not in properties] or made
     value = random.choice(random.choices((named, made, [properties[name]]), weights=(6, 2, 2))[0])
@@ -96,7 +96,7 @@ def _words(function: Any) -> list[str]:
         for value in getattr(function, "__globals__", {}).values()
         if isinstance(value, FunctionType) and value.__module__ == function.__module__
     ]
-    # The handler's own first: a module of tests has many words.
+    # The handler's own code first, because a module of tests has many words.
     own = [*_constants(codes[0])] if codes[0] else []
     return own or [word for code in codes[1:] if code for word in _constants(code)]
 
@@ -118,13 +118,13 @@ def _sample_properties(event_type: str) -> Mapping[str, Any]:
 
 
 def _events(moves: Sequence[Move]) -> tuple[Event, ...]:
-    """What happens, one event a minute."""
+    """The events of the moves, one a minute."""
     states: dict[int, dict[str, Any]] = {}
     return tuple(_event(move, states, number) for number, move in enumerate(moves, 1))
 
 
 def _event(move: Move, states: dict[int, dict[str, Any]], number: int) -> Event:
-    """One move as an event; `states` are the entities before and after."""
+    """One move as an event; `states` has the present state of each entity, and is updated."""
     document = _of_entity(json.loads(samples.load(move.event_type)), move.entity)
     moment = (BEGIN + timedelta(minutes=number)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     document["eventTimestamp"] = moment
@@ -132,7 +132,7 @@ def _event(move: Move, states: dict[int, dict[str, Any]], number: int) -> Event:
     if data["oldValue"]:
         data["oldValue"] = states.pop(move.entity, data["oldValue"])
     if data["value"]:
-        # What a sample of an update has changed already is as it was, but for the move.
+        # The new state is the old one but for the move, whatever else the sample changes.
         old = data["oldValue"] or data["value"]
         properties = {**old["properties"], move.name: _other(old["properties"].get(move.name), move.value)}
         data["value"] = {**old, "properties": properties, "updateTime": moment}
@@ -142,7 +142,7 @@ def _event(move: Move, states: dict[int, dict[str, Any]], number: int) -> Event:
 
 
 def _other(old: Any, value: Any) -> Any:
-    """The value, of the type that the property has; another one where it is that already."""
+    """The value, in the property's type; another one where the property has it already."""
     if isinstance(old, bool):
         return not old
     if isinstance(old, list):
@@ -151,7 +151,7 @@ def _other(old: Any, value: Any) -> Any:
 
 
 def _of_entity(document: dict[str, Any], entity: int) -> dict[str, Any]:
-    """The sample, of the entity with this number."""
+    """The sample as an event of the entity with this number."""
     identifier: str = document["entityId"]
     numbered = f"{identifier.partition('-')[0]}-{entity + 1}"
     text = json.dumps(document).replace(json.dumps(identifier)[1:-1], numbered)

@@ -14,9 +14,9 @@ class Died(BaseException):
 
 
 class Tracer:
-    """Counts the lines of a handler that a call goes through, and acts before the one with the index `at`.
+    """Counts the lines of a handler that a call runs, and calls `act` before the one with the index `at`.
 
-    `watches` says of a function's code whether it is the handler's.
+    `watches` returns whether a function's code is the handler's.
     """
 
     def __init__(self, watches: Callable[[CodeType], bool], at: int | None = None, act: Act | None = None):
@@ -26,13 +26,13 @@ class Tracer:
         self._act = act
 
     def run(self, call: Callable[[], Any]) -> Any:
-        """What the call returns. Raises what it raises, and what acting raises, from within the call."""
+        """What the call returns. Raises what it raises, and what `act` raises, from within the call."""
         before = sys.gettrace()
         sys.settrace(self._enter)
         try:
             return call()
         finally:
-            # A debugger's, or that of a measurement of coverage.
+            # The tracer of a debugger or of a coverage measurement, for example.
             sys.settrace(before)
 
     def _enter(self, frame: FrameType, _event: str, _argument: Any) -> Any:
@@ -53,7 +53,7 @@ def place(frame: FrameType) -> str:
 
 
 class Paced:
-    """A coroutine that counts where it waits, and has `meanwhile` done before it goes on at the `at`-th."""
+    """A coroutine that counts its waits, and runs `meanwhile` at the end of the one with the index `at`."""
 
     def __init__(self, coroutine: Any, at: int | None = None, meanwhile: Callable[[], Any] | None = None):
         self.waits = 0

@@ -1,8 +1,8 @@
-"""Trials: a handler is run over stories under what at-least-once delivery does, before it meets the world.
+"""Trials: a handler is run over stories as at-least-once delivery may deliver them, before it is deployed.
 
-What the world was like afterwards is compared with the same story delivered once and in order. Stories and
-plans are tried from the shortest on, and what fails is shortened further, so that what is told is as short
-as can be.
+The world afterwards is compared with the one after the same story, delivered once and in order. Stories and
+plans are tried from the shortest on, and one that fails is shortened further, so that the counterexample is
+as short as possible.
 """
 
 import inspect
@@ -40,12 +40,12 @@ INTERRUPTED = (
 
 
 class TrialError(Exception):
-    """The trial itself can't be held; says why and what to do."""
+    """The trial itself can't be run; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What was tried, all of it with the outcome of the plain story."""
+    """What was tried; all of it had the outcome of the plain story."""
 
     handler: str
     stories: int
@@ -63,7 +63,7 @@ class Trial:
 
 
 class Counterexample(AssertionError):  # noqa: N818 - it is what was looked for
-    """A story and a way to deliver it that end differently than once and in order; `str` tells it all."""
+    """A story, delivered in a way that ends differently than once and in order; `str` describes it all."""
 
     def __init__(self, handler: Handler, story: Story, failure: "_Failure", seed: int) -> None:
         self.handler = handler.name
@@ -97,18 +97,18 @@ def trials(  # noqa: PLR0913 - a test names what it needs
     stories: int = 20,
     seed: int = 0,
 ) -> Trial:
-    """Run a handler over stories, delivered as they may be; raises Counterexample where it matters how.
+    """Run a handler over stories, delivered in many ways; raises Counterexample where one ends differently.
 
     `observe` returns what the handler has done to the world, such as the posts that a fake received: a list
     (its order counts only if `ordered`), a dictionary, a set, a number. `events` are what the stories are
     made of, captured ones for example; without any they are made up of the samples, with the values that the
-    handler's code names. `faults` are what the test can do to a dependency, each a name that says it (`"the
-    CRM fails"`) and what returns a context manager. `reset` puts the world back before each run; a list,
-    dictionary or set that `observe` returns is put back without it. `crash`: whether calls are interrupted
-    and run again, by default where the handler has no `once`, which doesn't promise anything for that.
-    `stories` is how many there are of each length, from one event to three.
+    handler's code names. `faults` are what the test can do to a dependency: each has a name that describes it
+    (`"the CRM fails"`) and a function that returns a context manager. `reset` puts the world back before each
+    run; a list, dictionary or set that `observe` returns is put back without it. `crash`: whether calls are
+    interrupted and run again, by default where the handler has no `once`, which doesn't promise anything for
+    that. `stories` is how many there are of each length, from one event to three.
 
-    Raises TrialError where that can't be tried: nothing to observe, or a handler that fails in a plain story.
+    Raises TrialError where that is impossible: nothing to observe, or a handler that fails in a plain story.
     """
     declared = _declared(handler)
     interrupted = not declared.once if crash is None else crash
@@ -124,7 +124,7 @@ def trials(  # noqa: PLR0913 - a test names what it needs
 
 
 class _World:
-    """What is observed, and what puts it back."""
+    """What is observed, and how it is put back."""
 
     def __init__(
         self, observe: Callable[[], Any], reset: Callable[[], object] | None, memory: Memory
@@ -137,7 +137,7 @@ class _World:
         self._initial = copied(found)
 
     def restore(self) -> None:
-        """Put everything back. Raises TrialError where that doesn't do it."""
+        """Put everything back. Raises TrialError where that fails."""
         self.memory.restore()
         if self._reset:
             self._reset()
@@ -147,7 +147,7 @@ class _World:
             raise TrialError("what is observed can't be put back before the next run: give reset=…")
 
     def observed(self) -> Any:
-        """What it is like now, to be kept."""
+        """A copy of what is observed now."""
         return copied(self._observe())
 
 
@@ -162,7 +162,7 @@ class _Failure:
 
 @dataclass(frozen=True)
 class _Setting:
-    """What a search is about."""
+    """What a search works with."""
 
     handler: Handler
     world: _World
@@ -236,7 +236,7 @@ class _Search:
         return None
 
     def _expected(self, events: Sequence[Event]) -> Any:
-        """What the world is like after the plain story. Raises TrialError where that fails."""
+        """What is observed after the plain story. Raises TrialError where that fails."""
         self._world.restore()
         before = self._world.observed()
         self._places = self._deliveries.places(events)
@@ -281,7 +281,7 @@ class _Search:
             yield Difference("never", f"event {index + 1} fails each time: {type(error).__name__}: {error}")
 
     def _shortest(self, story: Story, failure: _Failure) -> Counterexample:
-        """The story without the moves that it fails without."""
+        """The counterexample with the fewest moves, found by leaving out one after another."""
         for shorter in story.shorter():
             still = self._failure(shorter)
             if still:
@@ -310,7 +310,7 @@ def _declared(function: Function) -> Handler:
 
 
 def _own(function: Function, observe: Callable[[], Any]) -> Callable[[CodeType], bool]:
-    """Whether code is the handler's: of its module, or where that is the test's, of the function alone."""
+    """Whether code is the handler's: in its module, or if that is the test's too, in the function."""
     code: CodeType | None = getattr(inspect.unwrap(function), "__code__", None)
     if code is None:
         return lambda _: False
