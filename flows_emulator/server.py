@@ -14,7 +14,7 @@ from flows_emulator.web import application
 
 HOST = "127.0.0.1"
 PORT = 8090
-# Seconds to finish at the end; a delivery that isn't finished then is sent again at the next start.
+# Seconds for open requests at the end. A delivery that is interrupted is sent again at the next start.
 FAREWELL = 3
 
 

@@ -291,7 +291,7 @@ class Store:
         return count
 
     def prune(self, kept: int = KEPT) -> None:
-        """Delete all finished deliveries but the newest, `kept` of them."""
+        """Delete all finished deliveries but the newest `kept`."""
         self._database.execute(
             "DELETE FROM deliveries WHERE state <> 'pending' AND id <= "
             "(SELECT id FROM deliveries WHERE state <> 'pending' ORDER BY id DESC LIMIT 1 OFFSET ?)",

@@ -177,7 +177,7 @@ def _rejects(bodies: Bodies) -> str:
 
 
 def _accepted(receiver: Receiver, bodies: Bodies, topics: Topics | None, patience: float) -> httpx2.Response:
-    """The answer to a signed event; for a deployment, send again while its status is one of NOT_YET."""
+    """The answer to a signed event; with `topics`, it is sent again while the status is one of NOT_YET."""
     answer = receiver.post(bodies.event)
     if not topics or answer.status_code not in NOT_YET:
         return answer

@@ -1,8 +1,8 @@
 """Serves an entry point of main.py, and restarts the server when a handler or `.env` changes.
 
-This process opens the socket and passes it to each server, so no connection is refused between two servers:
-its client only waits. New code is first imported in a process of its own; while that fails, the old server
-continues.
+The socket is open in this process, which passes it to each server, so no connection is refused between two
+servers: clients only wait. New code is first imported in a process of its own; while that fails, the old
+server continues.
 """
 
 import hashlib

@@ -104,7 +104,7 @@ def command(target: str, port: int) -> list[str]:
 def environment(settings: Mapping[str, str], seen: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The server's environment: the variables `seen` here, the development secret, and the settings."""
     kept = {name: value for name, value in seen.items() if name != "WEBHOOK_SECRET_FILE"}
-    # Set explicitly, because flowhook warns of the ledger `memory` only where LEDGER is not set.
+    # Set explicitly, because flowhook warns here of the ledger `memory` only if LEDGER is not set.
     ledger = kept.get("LEDGER") or "memory"
     return {**kept, "WEBHOOK_SECRET": DEVELOPMENT_SECRET, "LEDGER": ledger, **settings}
 
