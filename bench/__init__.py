@@ -1,1 +1,1 @@
-"""Measurements that settle a question; each is a module to run."""
+"""Measurements. `python -m bench` runs most of them; the modules that answer one question run alone."""

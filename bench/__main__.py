@@ -22,9 +22,9 @@ from flowhook.cli.pubsub_emulator import Emulator
 from flowhook.cli.run import free_port
 
 FULL = Effort(rounds=5, clients={1: 2, 64: 3, 256: 2}, seconds=2, starts=5)
-# 64 and one client are what the targets are about.
+# The targets need the figures at one client and at 64.
 QUICK = Effort(rounds=1, clients={1: 1, 64: 2}, seconds=1, starts=1)
-# A handler that takes 2 s is seen at the first time.
+# One start is enough to show a handler that takes 2 s.
 SLOW_STARTS = 1
 INTERRUPTED = 130
 
@@ -33,7 +33,7 @@ def main() -> int:
     """Measure, print, write the files."""
     parsed = _arguments()
     results: dict[str, Any] = {}
-    # Whoever ends it by another signal wants the table, too.
+    # After SIGTERM the table is printed, too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     status = _run(parsed, results)
     if results:
@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def _run(parsed: argparse.Namespace, results: dict[str, Any]) -> int:
-    """Measure; the exit status."""
+    """Measure, and return the exit status."""
     try:
         load.find(), pubsub_emulator.find(), parsed.quick or instructions.find()
         _measure(parsed, results)
@@ -71,12 +71,12 @@ def _arguments() -> argparse.Namespace:
 
 
 def _measure(parsed: argparse.Namespace, results: dict[str, Any]) -> None:
-    """Fill the results in, one measurement after the other."""
+    """Fill in the results, one measurement after the other."""
     effort = QUICK if parsed.quick else FULL
     effort = Effort(parsed.rounds or effort.rounds, effort.clients, effort.seconds, effort.starts)
     results |= {"machine": report.machine(), "rounds": effort.rounds}
     with Emulator(free_port()) as broker:
-        # Without a subscription the emulator keeps nothing of what it is given.
+        # Without a subscription the emulator stores no messages.
         broker.create_topic(TOPIC)
         if not parsed.quick:
             _say("instructions")
@@ -90,7 +90,7 @@ def _measure(parsed: argparse.Namespace, results: dict[str, Any]) -> None:
 
 
 def _starts(broker: Emulator, effort: Effort, results: dict[str, Any]) -> None:
-    """Cold starts of all, and what else concerns credentials and TLS."""
+    """Measure all cold starts, and an event's cost with credentials and TLS."""
     told = settings(broker)
     with tls.stand_in() as google, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -105,7 +105,7 @@ def _starts(broker: Emulator, effort: Effort, results: dict[str, Any]) -> None:
 
 
 def _collect(results: dict[str, Any], what: str, found: Iterable[Any]) -> None:
-    """Add them to the results one by one, for the run may be stopped, and tell how far it is."""
+    """Add them to the results one by one, because the run may be interrupted, and print the progress."""
     kept = results.setdefault(what, [])
     for one in found:
         kept.append(one)

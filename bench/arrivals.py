@@ -41,7 +41,7 @@ class Connection(asyncio.Protocol):
         self.due: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep what requests are written to."""
+        """Store the transport that requests are written to."""
         self._transport = cast(asyncio.Transport, transport)
 
     def send(self, due: float, request: bytes) -> None:
@@ -54,15 +54,15 @@ class Connection(asyncio.Protocol):
         self._transport.close()
 
     def data_received(self, data: bytes) -> None:
-        """Read on in the answer."""
+        """Parse the next part of the answer."""
         self._parser.feed_data(data)
 
     def on_message_complete(self) -> None:
-        """The parser's call, once an answer is complete."""
+        """Report the answer; the parser calls this once it is complete."""
         self._arrivals.answered(self, self._parser.get_status_code())
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """Be used no more."""
+        """Report that the connection is closed."""
         self._arrivals.lost(self)
 
 
@@ -75,10 +75,10 @@ class Arrivals:
         self._connections = connections
         self._open = 0
         self._openings: set[asyncio.Task[None]] = set()
-        # The one that was used last is used next: the server closes those that rest for seconds.
+        # The one that was used last is used next, because the server closes those that are idle for seconds.
         self._idle: list[Connection] = []
         self._due: deque[float] = deque()
-        # Those of which nothing has become yet.
+        # How many events have no result yet.
         self._left = 0
         self._finished = asyncio.Event()
         self.times: list[float] = []
@@ -100,12 +100,12 @@ class Arrivals:
         self.broken += self._left
 
     def close(self) -> None:
-        """Close the connections that rest."""
+        """Close the idle connections."""
         for connection in self._idle:
             connection.close()
 
     def answered(self, connection: Connection, status: int) -> None:
-        """Write down how long an answer took, and give its connection what is due."""
+        """Record how long an answer took, and send on its connection what is due."""
         assert connection.due is not None  # noqa: S101 - a server answers what it was asked
         self.times.append(time.monotonic() - connection.due)
         self.refused += status >= 300
@@ -144,7 +144,7 @@ class Arrivals:
         try:
             _, connection = await loop.create_connection(lambda: Connection(self), self._host, self._port)
         except OSError:
-            # Others may have taken what it was meant for.
+            # Another connection may already have sent the request for which this one was opened.
             if self._due:
                 self._due.popleft()
                 self._break()
@@ -157,7 +157,7 @@ class Arrivals:
 
 
 def run(server: Server, plan: Plan) -> tuple[Load, float]:
-    """What the open loop of a plan took, and how late the client itself was, in seconds (99 of 100)."""
+    """The load of a plan's open loop, and the 99th percentile of the client's own lateness in seconds."""
     before = server.cpu()
     measured = _client(server.url, plan)
     accepted = measured["requests"] - measured["refused"]
@@ -199,8 +199,8 @@ def requests(size: int) -> Iterator[bytes]:
 
 
 def _measured(arrivals: Arrivals, rate: float, seconds: float) -> dict[str, float]:
-    """Run them on a loop that wakes up on time."""
-    # epoll and uvloop count in whole milliseconds, in which several events are due; select in microseconds.
+    """Run the arrivals on an event loop that wakes up on time."""
+    # epoll and uvloop wait in whole milliseconds, in which several events are due; select in microseconds.
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
         begun, cpu = time.monotonic(), time.process_time()
         runner.run(arrivals.run(rate, seconds))

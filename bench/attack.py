@@ -42,7 +42,7 @@ for number in range(5):
         code = type(function)(function.__code__, globals(), name)
         globals()[name] = on("users.*", "packet_comments.*", "other.*")(code)
 """
-# Nobody handles it: what is measured is how long the instance had no time for it.
+# No handler takes it, so that its time shows how long the instance was busy with other bodies.
 SMALL = samples.load("projects.created")
 HEADERS = {"authorization": f"Bearer {SECRET.decode()}", "content-type": "application/json"}
 SENDS = {"receive": (SMALL, shapes.events, 8), "consume": (shapes.carrying(SMALL), shapes.pushes, 16)}
@@ -53,7 +53,7 @@ PATIENCE = 60
 
 @dataclass
 class Seen:
-    """What an attack came to; `waited` are the seconds that each small event took."""
+    """The result of an attack; `waited` are the seconds that each small event took."""
 
     statuses: Counter[int | str] = field(default_factory=Counter)
     seconds: float = 0.0
@@ -74,7 +74,7 @@ def main() -> None:
     named = [(name, make) for name, make in of_size(largest * MIB) if parsed.only in name]
     print("peak memory | CPU | longest wait of a small event | in all | answers | shape")
     for name, make in islice(named, 0, None, parsed.every):
-        # A new instance for each: what one shape leaves is not the next one's.
+        # Each shape gets a new instance, so that it isn't measured with what the one before left in memory.
         with _served(parsed.project, parsed.target, parsed.handlers) as running:
             print(f"{_attack(running, make(), small, parsed.times)} | {name}", flush=True)
 

@@ -25,7 +25,7 @@ SCOPE = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "he
 
 
 async def read_and_answer(request: Request) -> Response:
-    """What every function does at the least."""
+    """The least that every function does."""
     await request.body()
     return Response(b"{}", 200, None, "application/json")
 
@@ -36,7 +36,7 @@ async def body_at_once() -> dict[str, Any]:
 
 
 async def run(function: Function) -> None:
-    """Call it, and see that it accepts."""
+    """Call it in waves, and check that it accepts."""
     for _ in range(waves):
         answers = await asyncio.gather(
             *(function(Request(dict(SCOPE), body_at_once)) for _ in range(CLIENTS))

@@ -34,7 +34,7 @@ def take(event: Event) -> None:
 SLOW = "import time; time.sleep(2)\n" + HANDLER
 # import time: self [us] | cumulative | imported package
 IMPORT = re.compile(rb"import time: +(\d+) \| +\d+ \| +(\S+)")
-# `-X importtime` knows `import` statements, and handlers are imported by a function.
+# `-X importtime` reports `import` statements, but handlers are imported by a function call.
 TIME_HANDLERS = """
 import importlib, pkgutil, time
 import handlers, main
@@ -48,7 +48,7 @@ print(time.perf_counter() - begun)
 
 
 class Start(NamedTuple):
-    """What is started, with which settings, and the first request that it is to answer 2xx."""
+    """What is started, with which settings, and the first request, which it must answer with 2xx."""
 
     contestant: Contestant
     told: Mapping[str, str]
@@ -69,12 +69,12 @@ class Imports(NamedTuple):
 
 
 def contestants(told: Mapping[str, str]) -> list[Start]:
-    """All of them, without TLS."""
+    """A start of each contestant, without TLS."""
     return [Start(contestant, told) for contestant in CONTESTANTS]
 
 
 def entry_points(told: Mapping[str, str], folder: Path) -> list[Start]:
-    """Inline delivery and `consume`, so that the handlers' part shows."""
+    """Starts of inline delivery and of `consume`, which show what handlers add."""
     none, one = project(folder / "none") / "main.py", project(folder / "one", handler=HANDLER) / "main.py"
     return [
         inline("inline, no handler", none, told),
@@ -84,7 +84,7 @@ def entry_points(told: Mapping[str, str], folder: Path) -> list[Start]:
 
 
 def slow_handlers(told: Mapping[str, str], folder: Path) -> list[Start]:
-    """Each entry point with a handler whose import takes 2 s, to see who waits for it."""
+    """Each entry point with a handler whose import takes 2 s, to see which ones wait for it."""
     source = project(folder / "slow", handler=SLOW) / "main.py"
     return [
         Start(Contestant("receive, a handler of 2 s", source, "receive", {"DELIVERY": "pubsub"}), told),
@@ -105,7 +105,7 @@ def consume(name: str, source: Path, told: Mapping[str, str]) -> Start:
 
 
 def run(starts: Sequence[Start], rounds: int) -> Iterator[Sample]:
-    """A sample for each start, interleaved. One round more before them leaves .pyc files."""
+    """A sample for each start, interleaved. A round before them, without samples, writes the .pyc files."""
     for number in range(-1, rounds):
         for one in starts:
             sample = {"round": number, "contestant": one.contestant.name, "seconds": start(one)}
@@ -126,9 +126,9 @@ def start(one: Start, errors: IO[bytes] | None = None) -> float:
 
 
 def imports(one: Start) -> Imports:
-    """What a start spends on imports, as `-X importtime` tells it, and what handlers take of it.
+    """What a start spends on imports, as `-X importtime` reports it, and what handlers take of it.
 
-    Telling makes each import slower, so these are shares rather than parts of the time of a start.
+    The report makes each import slower, so compare the figures with each other, not with a start's time.
     """
     with tempfile.TemporaryFile() as file:
         start(one._replace(told={**one.told, "PYTHONPROFILEIMPORTTIME": "1"}), file)
@@ -145,8 +145,8 @@ def packages(text: bytes) -> dict[str, float]:
 
 
 def handlers(one: Start) -> float:
-    """Seconds that handlers take with all that they import first, flowhook's models among it."""
-    # With these settings `main` imports neither.
+    """Seconds to import the handlers and all that they import first, flowhook's models among it."""
+    # With these settings `main` imports neither handlers nor models.
     told = {"PATH": os.environ["PATH"], **one.told, **one.contestant.settings, "DELIVERY": "pubsub"}
     command = [sys.executable, "-c", TIME_HANDLERS]
     folder = one.contestant.source.parent

@@ -27,7 +27,7 @@ MESSAGE = Message(b"x" * 1000, {"category": "packets", "operation": "updated"})
 
 
 async def publish(host: str, rate: float, seconds: float) -> tuple[float, float, float]:
-    """Offer `rate` messages a second; how many a second came through, their p50 in ms, CPU µs of each."""
+    """Offer `rate` messages a second; return how many were published a second, p50 in ms, CPU µs of each."""
     made = Publisher(PubSub("demo", host), 8)
     await made.publish(TOPIC, MESSAGE)
     times: list[float] = []

@@ -31,7 +31,7 @@ TOPIC = "flows-events"
 
 
 def find() -> str:
-    """Where valgrind is. Raises CommandError where it isn't."""
+    """The path of valgrind. Raises CommandError if it is not installed."""
     found = shutil.which("valgrind")
     if not found:
         raise CommandError(
@@ -41,7 +41,7 @@ def find() -> str:
 
 
 def count(source: Path, kind: str, waves: int, settings: Mapping[str, str], folder: Path) -> int:
-    """The instructions of so many waves, the start of the process included."""
+    """The instructions of so many waves, including the start of the process."""
     body = folder / "event.json"
     valgrind = [find(), "--tool=callgrind", f"--callgrind-out-file={folder / f'out-{waves}'}"]
     done = subprocess.run(  # noqa: S603 - it is this Python
@@ -53,7 +53,7 @@ def count(source: Path, kind: str, waves: int, settings: Mapping[str, str], fold
             "PYTHONHASHSEED": "0",
             "WEBHOOK_SECRET": "x" * 32,
             "WEBHOOK_AUTH": "bearer",
-            # Under valgrind all takes fifty times as long, and what is given up is not counted.
+            # Under valgrind everything takes fifty times as long, and no publish may be given up meanwhile.
             "DELIVERY_TIMEOUT": "600",
             **settings,
         },
@@ -69,7 +69,7 @@ def count(source: Path, kind: str, waves: int, settings: Mapping[str, str], fold
 
 def each(source: Path, kind: str, settings: Mapping[str, str], folder: Path) -> float:
     """The instructions of one call."""
-    # What else runs changes no count, so two of them may run at a time.
+    # Other processes don't change a count, so two of them may run at a time.
     with ThreadPoolExecutor(2) as pool:
         many, few = pool.map(lambda waves: count(source, kind, waves, settings, folder), (MANY, FEW))
     return (many - few) / ((MANY - FEW) * CLIENTS)
@@ -95,7 +95,7 @@ def measure(emulator: Emulator, source: Path = ROOT) -> dict[str, float]:
 
 
 def _compile(source: Path) -> None:
-    """Leave .pyc files, for else the first start that is counted would have to compile."""
+    """Write the .pyc files, so that the first start that is counted doesn't have to compile."""
     command = [sys.executable, "-m", "compileall", "-q", "main.py", "flowhook", "handlers"]
     subprocess.run(command, cwd=source, check=True)  # noqa: S603 - it is this Python
 

@@ -17,7 +17,7 @@ from flowhook import samples
 from flowhook.cli.errors import CommandError
 
 SCRIPT = ROOT / "bench" / "load.lua"
-# A client that is busy for so much of the time is the limit of what it measures.
+# A client that is busy for this share of the time is the limit of what it measures.
 BUSY = 0.9
 
 
@@ -60,7 +60,7 @@ class Load:
 
 
 def find() -> str:
-    """Where wrk is. Raises CommandError where it isn't."""
+    """The path of wrk. Raises CommandError if it is not installed."""
     found = shutil.which("wrk")
     if not found:
         raise CommandError("the load comes from wrk, which is not installed: apt-get install wrk")
@@ -74,14 +74,14 @@ def body(size: int) -> bytes:
     event["entityPath"] = event["data"]["value"]["key"] = "pipelinesPackets/pk-1"
     rest = size - len(json.dumps(event))
     properties = event["data"]["value"]["properties"]
-    # Fields of a record, as an event of that size would have, not one long text.
+    # Add fields of a record, as an event of that size would have them, not one long text.
     properties |= {f"field{n}": f"the value of the field {n}" for n in range(max(0, rest) // 45)}
     return json.dumps(event).encode()
 
 
 @contextmanager
 def sending(url: str, plan: Plan) -> Iterator[subprocess.Popen[bytes]]:
-    """The client, at work. Whoever starts it reads what it prints."""
+    """The running client, whose output the caller reads."""
     with tempfile.NamedTemporaryFile() as file:
         Path(file.name).write_bytes(body(plan.size))
         threads = plan.connections if plan.record else 1
@@ -106,7 +106,7 @@ def result(client: subprocess.Popen[bytes]) -> dict[str, Any]:
 
 
 def run(server: Server, plan: Plan) -> Load:
-    """Send what is planned, and see what it took."""
+    """Send what is planned, and measure it."""
     before, client, begun = server.cpu(), _children(), time.monotonic()
     with sending(server.url, plan) as started:
         found = result(started)

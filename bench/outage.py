@@ -18,7 +18,7 @@ from tests.support.proxy import Proxy, proxy
 
 CLIENTS = 32
 SECONDS = 15
-# Seconds without a message after which none is under way.
+# Seconds without a message after which none is assumed to be under way.
 QUIET = 1.0
 CONTESTANTS = ("per-request-client", "tutorial-tuned", "flowhook-pubsub")
 
@@ -37,7 +37,7 @@ class Books:
 
 
 def run(contestant: Contestant) -> Books:
-    """Load it, kill the broker, bring it back, and compare."""
+    """Load the contestant, kill the broker, start it again, and compare."""
     with (
         Emulator(free_port()) as emulator,
         proxy(emulator.host) as between,
@@ -45,7 +45,7 @@ def run(contestant: Contestant) -> Books:
     ):
         _create(emulator)
         record = Path(folder)
-        # About as much patience as the broker takes to return, so that flowhook may have to refuse events.
+        # The timeout is about as long as the broker's restart, so that flowhook may have to refuse events.
         told = {**settings(emulator), "PUBSUB_EMULATOR_HOST": between.address, "DELIVERY_TIMEOUT": "2"}
         plan = Plan(CLIENTS, SECONDS, record=record)
         with served(contestant, told) as server, load.sending(server.url, plan) as client:
@@ -67,14 +67,14 @@ def run(contestant: Contestant) -> Books:
 
 
 def _kill(emulator: Emulator, between: Proxy, server: Server) -> set[str]:
-    """Kill it and bring it back, empty; the ids that it held."""
-    # It takes what it holds with it, so what it has acknowledged is taken out first; that is exact only while
-    # nobody publishes. The receiver wakes up with its calls under way and cut.
+    """Kill the broker and start it again, empty; return the ids of the events that it had."""
+    # Its messages are lost with it, so they are pulled first; the receiver is stopped meanwhile, because the
+    # result is exact only while nobody publishes. When it continues, its calls under way are cut.
     os.killpg(server.process.pid, signal.SIGSTOP)
     found = _drain(emulator)
     emulator.kill()
     os.killpg(server.process.pid, signal.SIGCONT)
-    # What reaches a topic that has no subscription yet would be acknowledged and gone.
+    # Refuse connections until there is a subscription: a topic without one accepts messages and drops them.
     between.cut(refuse=True)
     emulator.start()
     _create(emulator)
@@ -88,7 +88,7 @@ def _create(emulator: Emulator) -> None:
 
 
 def _drain(emulator: Emulator) -> set[str]:
-    """Take messages until none has come for a while; the ids in them."""
+    """Pull messages until none has come for a while; return the ids in them."""
     found: set[str] = set()
     last = time.monotonic()
     while time.monotonic() - last < QUIET:
@@ -99,5 +99,5 @@ def _drain(emulator: Emulator) -> set[str]:
 
 
 def _accepted(record: Path) -> set[str]:
-    """The ids that the client has kept; the last line of a file may be under way."""
+    """The ids that the client has recorded; the last line of a file may be incomplete and is left out."""
     return {line for file in record.iterdir() for line in file.read_text().split("\n")[:-1]}

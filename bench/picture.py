@@ -106,7 +106,7 @@ def _lines(title: str, series: Series, *, logarithmic: bool = False) -> Iterator
 
 
 def _apart(heights: dict[str, float]) -> dict[str, float]:
-    """Where texts go that would be written over each other."""
+    """Heights for texts, moved apart where they would overlap."""
     moved: dict[str, float] = {}
     lowest = math.inf
     for name, y in sorted(heights.items(), key=lambda item: -item[1]):

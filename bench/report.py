@@ -58,7 +58,7 @@ def machine() -> dict[str, str]:
 
 
 def lines(results: Results) -> Iterator[str]:
-    """All of it, to be printed; of a run that was stopped, what it has."""
+    """The whole report; of a run that was interrupted, what it has measured."""
     yield ", ".join(f"{name} {value}" for name, value in results["machine"].items())
     for title, rows in _sections(results):
         found = list(rows)
@@ -212,7 +212,7 @@ def _control(results: Results) -> Iterator[Sequence[str]]:
 
 
 def _limits(samples: Sequence[Sample]) -> Iterator[str]:
-    """What held the figures back other than the contestants."""
+    """What limited the figures other than the contestants."""
     busy = {_named(case_of(s)) for s in samples if s["client"] >= load.BUSY}
     yield "\nThe client was the limit of: " + (", ".join(sorted(busy)) or "nothing")
     late = {_named(case_of(s)) for s in samples if s["share"] and s["late"] >= s["p99"] / 2}

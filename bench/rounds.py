@@ -48,7 +48,7 @@ def run(emulator: Emulator, effort: Effort) -> Iterator[Sample]:
         near = settings(emulator)
         far = {**near, "PUBSUB_EMULATOR_HOST": between.address}
         for number in range(effort.rounds):
-            # Another one goes first each time.
+            # In each round another contestant goes first.
             turn = number % len(CONTESTANTS)
             for contestant in CONTESTANTS[turn:] + CONTESTANTS[:turn]:
                 for sample in _loaded(contestant, near, emulator, effort):

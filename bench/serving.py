@@ -15,7 +15,7 @@ from flowhook.cli.run import HOST, free_port, listens
 
 ROOT = Path(__file__).parent.parent
 TICKS = os.sysconf("SC_CLK_TCK")
-# What senders of all contestants put into a header.
+# The secret with which events are sent to all contestants, in a header.
 SECRET = "a-secret-of-32-characters-at-least"  # noqa: S105
 TOPIC = "bench"
 
@@ -34,7 +34,7 @@ class Contestant:
 HERE = ROOT / "bench" / "contestants"
 MAIN = ROOT / "main.py"
 OURS = Contestant("flowhook-pubsub", MAIN, "receive", {"DELIVERY": "pubsub"})
-# The same under another name: what lies between the two is noise, whatever figure it is (an A/A control).
+# The same under another name (an A/A control): in every figure, the difference of the two is noise.
 CONTROL = replace(OURS, name="flowhook-again")
 CONTESTANTS = (
     Contestant("empty-sync", HERE / "empty.py", "empty_sync", publishes=False),
@@ -54,14 +54,14 @@ class Server:
     def __init__(
         self, contestant: Contestant, settings: Mapping[str, str], errors: IO[bytes] | None = None
     ) -> None:
-        """Start it; it may not listen yet. What it complains of goes to `errors`, else to ours."""
+        """Start it; it may not listen yet. Its standard error goes to `errors`, else to this process's."""
         self.contestant = contestant
         self.port = free_port()
         self.url = f"http://{HOST}:{self.port}"
         framework = [sys.executable, "-m", "functions_framework", f"--target={contestant.target}"]
         self.process = subprocess.Popen(  # noqa: S603 - it is this Python
             [*framework, f"--source={contestant.source}", f"--host={HOST}", f"--port={self.port}"],
-            # Python looks there first: not at the handlers of whoever runs the bench.
+            # Python imports from there first, and so takes the handlers beside the source.
             cwd=contestant.source.parent,
             env={"PATH": os.environ["PATH"], **settings, **contestant.settings},
             stdin=subprocess.DEVNULL,
@@ -96,7 +96,7 @@ class Server:
 
 
 def settings(emulator: Emulator) -> dict[str, str]:
-    """What all contestants are told."""
+    """The settings that all contestants get."""
     return {
         "WEBHOOK_SECRET": SECRET,
         "GOOGLE_CLOUD_PROJECT": emulator.project,
@@ -107,7 +107,7 @@ def settings(emulator: Emulator) -> dict[str, str]:
 
 @contextmanager
 def served(contestant: Contestant, told: Mapping[str, str]) -> Iterator[Server]:
-    """A contestant that listens, ended at the end."""
+    """A contestant that listens; it is killed at the end."""
     server = Server(contestant, told)
     try:
         server.wait()
@@ -122,7 +122,7 @@ def cpu_of(leader: subprocess.Popen[bytes]) -> float:
 
 
 def _session(leader: subprocess.Popen[bytes]) -> list[int]:
-    """A server's master and its workers; a script and what it started."""
+    """The ids of a session's processes: a server's master and workers, a script and what it started."""
 
     def belongs(pid: int) -> bool:
         try:
@@ -134,7 +134,7 @@ def _session(leader: subprocess.Popen[bytes]) -> list[int]:
 
 
 def _ticks(pid: int) -> int:
-    # After the command's name, which may hold anything: proc(5), fields 14 and 15.
+    # Fields 14 and 15 of proc(5), counted after the command's name, which may contain anything.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
 

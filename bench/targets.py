@@ -1,4 +1,4 @@
-"""What is to be reached, what it comes from, and what was reached."""
+"""The targets, where they come from, and whether they were reached."""
 
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,19 +13,19 @@ OURS, AGAIN = CONTESTANT.name, CONTROL.name
 FLOOR = "empty-async"
 SIZE = 1000
 # Instructions of an event at commit c5d5e8d, counted by `python -m bench.instructions --source`, and the
-# share that is left to them. All modules were compiled before: compiling two of them, in the longer run
-# alone, had once made a published event look like 385,000.
+# share of them that is allowed. All modules were compiled before: in one count, two of them were compiled
+# in the longer run only, and a published event seemed to take 385,000.
 RECORDED = {"dropped": 251_458.0, "published": 360_247.0}
 LEFT = 0.8
 Results = Mapping[str, Any]
 
 
 class NotMeasuredError(Exception):
-    """A run has no such figure: it was a quick one, or was stopped."""
+    """A run has no such figure: it was a quick one, or it was interrupted."""
 
 
 class Case(NamedTuple):
-    """What was measured: who, at how many clients, with bodies of how many bytes.
+    """What was measured: a contestant, at how many clients, with bodies of how many bytes.
 
     `delay` is the round trip to the broker in seconds, `share` that of the capacity in an open loop.
     """
@@ -39,7 +39,7 @@ class Case(NamedTuple):
 
 @dataclass(frozen=True)
 class Target:
-    """A figure, how it is had from the results, the least or the most that it may be, and why that."""
+    """A figure, how it is computed from the results, the least or the most that it may be, and why."""
 
     figure: str
     of: Callable[[Results], float]
@@ -48,7 +48,7 @@ class Target:
     most: float | None = None
 
     def met(self, value: float) -> bool:
-        """Whether a figure is within it."""
+        """Whether the value is within the limits."""
         return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
 
     def __str__(self) -> str:
@@ -66,12 +66,12 @@ def by_round(samples: Sequence[Sample], case: Case, key: str) -> dict[int, float
 
 
 def median(samples: Sequence[Sample], case: Case, key: str) -> float:
-    """Over the rounds. Raises NotMeasuredError where it was not measured."""
+    """The median over the rounds. Raises NotMeasuredError if the figure was not measured."""
     return _median(by_round(samples, case, key).values())
 
 
 def ratios(ours: Mapping[int, float], others: Mapping[int, float]) -> list[float]:
-    """Those of the rounds, ours ÷ the other's: what slows a whole round slows both."""
+    """The ratio in each round, ours ÷ the other's: what slows a whole round slows both."""
     return [ours[number] / others[number] for number in ours if others.get(number)]
 
 
@@ -169,7 +169,7 @@ def reached(results: Results) -> Iterator[tuple[Target, float | None]]:
 
 
 def control(results: Results) -> Iterator[tuple[str, list[float]]]:
-    """What lies between a contestant and itself under another name: the rounds' ratios, which should be 1."""
+    """The rounds' ratios of a contestant and itself under another name, which should be 1."""
     samples = results.get("load", [])
     for clients, key in ((64, "rate"), (64, "cpu"), (64, "p50"), (64, "p99"), (1, "p50")):
         ours, again = (by_round(samples, Case(name, clients), key) for name in (OURS, AGAIN))

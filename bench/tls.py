@@ -59,7 +59,7 @@ def _receive(google: StandIn) -> Start:
 
 @contextmanager
 def stand_in() -> Iterator[StandIn]:
-    """Google's part: the service, and what gives out its tokens."""
+    """Google's part: the service, and the endpoint that issues its tokens."""
     with tempfile.TemporaryDirectory() as name, Tokens() as tokens, background_loop() as (_, do):
         folder, service = Path(name), Service(tokens)
         thread = threading.Thread(target=tokens.serve_forever, daemon=True)

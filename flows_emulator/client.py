@@ -1,4 +1,4 @@
-"""An emulator that runs, from Python: what the command line and the tests of receivers do with it."""
+"""A client of a running emulator, for the command line and for the tests of receivers."""
 
 import time
 from base64 import b64encode
@@ -11,14 +11,14 @@ import httpx2
 
 from flowhook import samples
 
-# Seconds: for an answer of the emulator's own, and for a delivery to be finished.
+# Seconds: to wait for an answer of the emulator, for a delivery to finish, and between two checks of that.
 ANSWER = 30.0
 PATIENCE = 30.0
 BREATH = 0.02
 
 
 class EmulatorError(Exception):
-    """The emulator did not do it; says why."""
+    """The emulator could not do what was asked; the message says why."""
 
 
 class NotFinished(EmulatorError):  # noqa: N818 - it says how things are
@@ -27,7 +27,7 @@ class NotFinished(EmulatorError):  # noqa: N818 - it says how things are
 
 @dataclass(frozen=True)
 class Delivery:
-    """What became of a delivery. `status` is the last answer's, 0 where there was none; then see `error`."""
+    """The result of a delivery. `status` is the last answer's, or 0 if none came; then `error` says why."""
 
     id: int
     type: str
@@ -44,7 +44,7 @@ class Delivery:
 
 
 class Emulator:
-    """Speaks to the emulator at `url`. Every method raises EmulatorError where it can't be done."""
+    """A client of the emulator at `url`. Every method raises EmulatorError if its request fails."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
@@ -55,7 +55,7 @@ class Emulator:
         self._client.close()
 
     def state(self) -> dict[str, Any]:
-        """Everything at a glance, as `GET /api/state` tells it."""
+        """The emulator's whole state, as `GET /api/state` returns it."""
         return self._ask("GET", "/api/state")
 
     def connect(
@@ -67,7 +67,7 @@ class Emulator:
         events: Sequence[str] = ("*",),
         paused: bool = False,
     ) -> dict[str, Any]:
-        """Have the events that these patterns select sent to `url`; what is there for it already is changed.
+        """Send the events that these patterns select to `url`; an integration that has this URL is changed.
 
         Raises ValueError for a wrong pattern.
         """
@@ -89,7 +89,7 @@ class Emulator:
         return self._ask("GET", f"/api/integrations/{integration}/raw")
 
     def propose(self, event_type: str) -> dict[str, Any]:
-        """An event that could happen now and has not."""
+        """An event of this type that could happen next; nothing is changed or sent."""
         return self._ask("GET", f"/api/events/{event_type}")
 
     def send(
@@ -101,32 +101,32 @@ class Emulator:
         wait: bool = True,
         **overlay: Mapping[str, Any],
     ) -> list[Delivery]:
-        """Let an event happen, or send a body as it is; what became of it, once that is certain.
+        """Let an event happen, or send a body unchanged; return its deliveries, finished ones with `wait`.
 
-        The event may be told more exactly by `properties`, by `became` (property: old and new value) and by
-        `fields` of its own, as `flowhook.samples.overlay` says.
+        The keyword arguments `properties`, `became` (property: old and new value) and `fields` change the
+        event, as `flowhook.samples.overlay` describes.
         """
         text = None if body is None else b64encode(body).decode()
         wish = {"type": event_type, "body": text, "base64": body is not None, "manner": manner, **overlay}
         return self._told(self._ask("POST", "/api/deliveries", wish), wait=wait)
 
     def send_all(self, *, manner: str = "", wait: bool = True) -> list[Delivery]:
-        """One event of every type that is ticked; with the manner `stale`, of every update."""
+        """Send one event of every ticked type; with the manner `stale`, of the ticked updates only."""
         return self._told(self._ask("POST", "/api/deliveries/all", {"manner": manner}), wait=wait)
 
     def again(self, delivery: int, *, wait: bool = True) -> list[Delivery]:
-        """The body of a delivery once more."""
+        """Send the body of a delivery once more."""
         return self._told(self._ask("POST", f"/api/deliveries/{delivery}/again", {}), wait=wait)
 
     def stream(
         self, count: int | None, rate: float, events: Collection[str] = (), name: str = "stream"
     ) -> None:
-        """Let events happen by themselves."""
+        """Start a stream of `count` generated events (None: without end), `rate` of them a second."""
         wish = {"count": count, "rate": rate, "types": list(events)}
         self._ask("PUT", f"/api/streams/{name}", wish)
 
     def stop_stream(self, name: str = "stream") -> None:
-        """Stop that."""
+        """Stop a stream."""
         self._ask("DELETE", f"/api/streams/{name}", {})
 
     def deliveries(self, limit: int = 200, state: str = "", **selection: str) -> list[dict[str, Any]]:
@@ -136,15 +136,15 @@ class Emulator:
         return found
 
     def clear(self) -> None:
-        """Forget the deliveries that are finished."""
+        """Delete the finished deliveries."""
         self._ask("DELETE", "/api/deliveries", {})
 
     def delivery(self, identifier: int) -> Delivery:
-        """One of them."""
+        """The delivery with this id."""
         return _delivery(self._ask("GET", f"/api/deliveries/{identifier}"))
 
     def wait(self, identifiers: Sequence[int], patience: float = PATIENCE) -> list[Delivery]:
-        """The deliveries, once delivered or failed for good. Raises NotFinished after `patience` s."""
+        """Return these deliveries once they are finished. Raises NotFinished after `patience` seconds."""
         deadline = time.monotonic() + patience
         found = []
         for identifier in identifiers:
@@ -156,7 +156,7 @@ class Emulator:
         return found
 
     def settle(self, patience: float = PATIENCE) -> dict[str, int]:
-        """How many deliveries there are in each state, once no stream runs and none is pending."""
+        """Wait until no stream runs and nothing is pending, and return how many deliveries each state has."""
         deadline = time.monotonic() + patience
         while True:
             state = self.state()

@@ -1,4 +1,4 @@
-"""Sends what is due, a few at a time, and again what failed, until the store has nothing pending."""
+"""Sends deliveries when they are due, a few at a time, and retries those that failed."""
 
 import asyncio
 import logging
@@ -14,13 +14,13 @@ from flows_emulator.store import Attempt, Due, Store
 log = logging.getLogger(__name__)
 
 AT_ONCE = 8
-# The clock may be set while nothing is due; look again after so many seconds.
+# Seconds. The system clock may be changed while nothing is due, so never sleep longer than this.
 LOOK_AGAIN = 30.0
 REMOVED = "the integration has been removed"
 
 
 class Dispatcher:
-    """Runs until it is cancelled; `wake` it when there is something new. `tell` hears of each change."""
+    """Runs until it is cancelled; `wake` it after adding deliveries. It calls `tell` for each change."""
 
     def __init__(self, store: Store, sender: Sender, backoff: Backoff, tell: Callable[[int], None]) -> None:
         self._store = store
@@ -32,15 +32,15 @@ class Dispatcher:
         self._under_way: dict[int, asyncio.Task[None]] = {}
 
     def wake(self) -> None:
-        """There may be something due."""
+        """Look for due deliveries now."""
         self._wanted.set()
 
     async def run(self) -> None:
-        """Send what is due, whenever it is. What is under way when this is cancelled is sent again."""
+        """Send deliveries as they become due. Those under way when this is cancelled are sent again later."""
         try:
             while True:
                 self._wanted.clear()
-                # One moment for both, or what becomes due between two would be in neither.
+                # Use one time for both calls, so that neither misses a delivery that becomes due meanwhile.
                 now = time.time()
                 self._start_due(now)
                 await self._sleep(now)
@@ -60,7 +60,7 @@ class Dispatcher:
         if task.cancelled() or not (error := task.exception()):
             self._release(number)
             return
-        # A full disk, say. Its record still says that it is due: not to be sent again and again at once.
+        # The disk may be full. The store still has the delivery as due, so wait before it is sent again.
         log.error("Delivery %d could not be recorded", number, exc_info=error)
         asyncio.get_running_loop().call_later(LOOK_AGAIN, self._release, number)
 

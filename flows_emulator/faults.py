@@ -1,4 +1,4 @@
-"""How a delivery is sent: as it should be, or in one of the ways that a receiver must survive."""
+"""The ways to send a delivery: correctly, or with a fault that a receiver must survive."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Fault:
-    """A way to send, in the API a `manner`; `once`: its failure is meant, so nothing is tried again."""
+    """A way to send, called `manner` in the API. With `once` a failure is intended, so there is no retry."""
 
     name: str
     title: str

@@ -1,10 +1,10 @@
-"""What has changed, for whoever watches: of each topic the latest state, however slow the watcher."""
+"""Sends changes to watchers; a slow watcher gets only the latest state of each topic."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-# A watcher that can do nothing else is given all that happened in this many seconds at once.
+# Seconds: for how long changes are collected for a watcher, and after which silence it gets an empty one.
 BREATH = 0.05
 PING = 15.0
 
@@ -12,7 +12,7 @@ Changes = dict[str, Any]
 
 
 class Watcher:
-    """The changes that one watcher has not taken yet; of a topic only the latest."""
+    """The changes that one watcher has not received yet; only the latest of each topic."""
 
     def __init__(self) -> None:
         self.changes: Changes = {}
@@ -20,31 +20,31 @@ class Watcher:
 
 
 class Feed:
-    """Made on the loop that it is used on."""
+    """The watchers and their changes. Create it on the event loop that uses it."""
 
     def __init__(self) -> None:
         self._watchers: set[Watcher] = set()
         self._closed = False
 
     def tell(self, topic: str, state: Callable[[], Any]) -> None:
-        """Something has changed; `state` is asked for only where somebody watches."""
+        """Announce a change; `state` is called only if somebody watches."""
         if not self._watchers:
             return
         told = state()
         for watcher in self._watchers:
-            # To the end, so that the order is that of the latest changes.
+            # Insert the topic again at the end, so that topics are ordered by their latest change.
             watcher.changes.pop(topic, None)
             watcher.changes[topic] = told
             watcher.changed.set()
 
     def close(self) -> None:
-        """Let every watcher go."""
+        """End the iteration of every watcher."""
         self._closed = True
         for watcher in self._watchers:
             watcher.changed.set()
 
     async def watch(self) -> AsyncIterator[Changes]:
-        """What has changed since the last time; empty now and then, so that who has left is noticed."""
+        """Yield the changes since the last time, and sometimes an empty one to detect a closed connection."""
         watcher = Watcher()
         self._watchers.add(watcher)
         try:

@@ -1,4 +1,4 @@
-"""The platform: an organization in which things happen, and the deliveries that follow from them."""
+"""The emulated platform: an organization in which events happen, and the deliveries that they cause."""
 
 import asyncio
 import json
@@ -25,29 +25,29 @@ from flows_emulator.store import New, Store
 
 log = logging.getLogger(__name__)
 
-# How far a stream may be ahead of its deliveries; beyond that it waits.
+# A stream waits while so many deliveries are pending.
 MAX_WAITING = 2_000
 PRUNE_EVERY = 500
 AS_IT_IS = Overlay()
-# Of a path or type that somebody made up, a list shows no more.
+# Characters of a path or type that a list shows; in a user's own body they may be of any length.
 MAX_SHOWN = 512
 
 
 class Unknown(Exception):  # noqa: N818 - it says what is not there
-    """What was named is not here; says what."""
+    """There is no such integration or delivery; the message names it."""
 
 
 class NotSent(Exception):  # noqa: N818 - it says what did not happen
-    """Nothing was sent; says why and what to do."""
+    """Nothing was sent; the message says why and what to do."""
 
 
 class SecretNeeded(Exception):  # noqa: N818 - it says what is missing
-    """The stored secret is not used for these settings; says why."""
+    """These settings need the secret entered again; the message says why."""
 
 
 @dataclass(frozen=True)
 class Stream:
-    """Events that happen by themselves: `count` in all (None: no end) at `rate` a second."""
+    """A stream of generated events: `count` in all (None: without end), `rate` of them a second."""
 
     count: int | None
     rate: float
@@ -57,7 +57,7 @@ class Stream:
 
 
 class Flows:
-    """Used on one loop: `start`, then `stop`."""
+    """The emulated platform, used on one event loop: `start`, then `stop`."""
 
     def __init__(self, store: Store, backoff: Backoff, seed: int | None = None) -> None:
         self.store = store
@@ -74,7 +74,7 @@ class Flows:
             self._remember(organization.seed(self._random, self._now()))
 
     def start(self) -> None:
-        """Begin to deliver, what was pending from before first."""
+        """Begin to deliver, first what an earlier run left pending."""
         self._run_task("deliver", self._dispatcher.run())
 
     async def stop(self) -> None:
@@ -88,11 +88,11 @@ class Flows:
     # Integrations
 
     def add(self, settings: Settings) -> Integration:
-        """A new integration. Raises NotSent without a secret."""
+        """Save a new integration. Raises NotSent without a secret."""
         return self._keep(Integration.new(settings))
 
     def change(self, integration: Integration, settings: Settings) -> Integration:
-        """Save an integration again. Raises SecretNeeded where that would give its stored secret away."""
+        """Save an integration again. Raises SecretNeeded if that could reveal its stored secret."""
         if integration.needs_secret(settings):
             raise SecretNeeded(
                 "enter it again: the stored one goes to the same scheme, host and port alone, "
@@ -101,7 +101,7 @@ class Flows:
         return self._keep(integration.changed(settings))
 
     def remove(self, integration: Integration) -> Integration:
-        """Remove an integration, softly."""
+        """Remove an integration softly: it is still listed and sends nothing."""
         return self._keep(integration.removed())
 
     # Events
@@ -113,7 +113,8 @@ class Flows:
     def happen(self, event_type: str, manner: str = "", overlay: Overlay = AS_IT_IS) -> list[int]:
         """Let an event of this type happen, and deliver it.
 
-        Raises KeyError for no type, ValueError for an overlay that doesn't fit, NotSent if nobody wants it.
+        Raises KeyError for an unknown type, ValueError for an overlay that doesn't fit, and NotSent if no
+        integration sends the type.
         """
         self._require_receivers(event_type)
         if manner == "stale":
@@ -121,7 +122,7 @@ class Flows:
         return self.send(_encode(overlay.apply(self.propose(event_type))), manner)
 
     def send(self, body: bytes, manner: str = "") -> list[int]:
-        """Deliver a body as it is, event or not; if it is one, it has happened. Raises NotSent."""
+        """Deliver a body unchanged; if it is an event, it also changes the organization. Raises NotSent."""
         if manner == "stale":
             raise NotSent(
                 "an old state after a new one takes two events of the emulator's own: send it without a body"
@@ -145,9 +146,9 @@ class Flows:
         return self._deliver(new, organization.fold(self._entities, event))
 
     def happen_all(self, manner: str = "") -> list[int]:
-        """One event of every type that an integration sends, and that `manner` can be done to.
+        """Let one event happen of every ticked type to which `manner` applies.
 
-        Raises NotSent where none is ticked.
+        Raises NotSent if there is none.
         """
         ticked = [name for name in self._ticked() if manner != "stale" or name.endswith(".updated")]
         if not ticked:
@@ -156,7 +157,7 @@ class Flows:
         return [identifier for event_type in ticked for identifier in self.happen(event_type, manner)]
 
     def again(self, delivery: int) -> list[int]:
-        """Deliver the body of a delivery once more, or now if it waits to be tried again. Raises Unknown."""
+        """Deliver a body once more, or now if it waits for its retry. Raises Unknown, or NotSent."""
         told, body = self.store.summary(delivery), self.store.body(delivery)
         if told is None or body is None:
             raise Unknown(f"There is no delivery {delivery}: it was never made, or is forgotten")
@@ -170,16 +171,16 @@ class Flows:
         return self._deliver([New(integration.id, told["type"], told["entity"], body)], self._entities)
 
     def clear(self) -> None:
-        """Forget the deliveries that are finished."""
+        """Delete the finished deliveries."""
         self.store.clear()
         self.feed.tell("cleared", self.store.latest)
 
-    # What happens by itself
+    # Streams
 
     def stream(self, name: str, stream: Stream | None) -> Stream | None:
-        """Let a stream of this name run instead of the one that does; None stops it.
+        """Start a stream in place of a running one with this name; None only stops that.
 
-        Raises NotSent where none of its types is ticked.
+        Raises NotSent if none of its types is ticked.
         """
         if stream and not self._wanted(stream):
             raise NotSent("none of these events is ticked in an active integration: tick one and save")
@@ -205,7 +206,7 @@ class Flows:
             await asyncio.sleep(max(0.0, begin + sent / started.rate - loop.time()))
             types = self._wanted(started)
             if not types or self.store.pending() >= MAX_WAITING:
-                # Until somebody ticks an event again, or the receiver has caught up.
+                # Wait until somebody ticks an event again, or until the receiver has caught up.
                 await asyncio.sleep(1)
                 continue
             self.happen(organization.choose(self._entities, types, self._random))
@@ -281,7 +282,7 @@ class Flows:
         return integration
 
     def _now(self) -> datetime:
-        """The time, later by a millisecond at least than the last one: no two events are alike."""
+        """The time, at least a millisecond after the previous one, so that no two events are equal."""
         now = datetime.now(UTC)
         self._latest = max(now, self._latest + timedelta(milliseconds=1)) if self._latest.year > 1 else now
         return self._latest
@@ -294,7 +295,7 @@ class Flows:
 
 
 def describe(event: object) -> tuple[str, str]:
-    """The type and the path of an event, as a list shows them; empty where it is none."""
+    """The type and the path of an event, shortened for a list; empty where the document is no event."""
     if not isinstance(event, dict):
         return "", ""
     path, collection, key, operation = (
@@ -318,12 +319,12 @@ def _encode(event: dict[str, Any]) -> bytes:
     try:
         return json.dumps(event, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        # Half an emoji, of an event that somebody wrote, can be escaped only.
+        # A lone surrogate, which a user's own event may contain, can only be sent escaped.
         return json.dumps(event).encode()
 
 
 def _decode(body: bytes) -> object:
-    """The document in a body that could be sent in another event again; None where there is none."""
+    """The JSON document in a body; None if there is none, or none that could be serialized again."""
     with suppress(ValueError, RecursionError):
         document: object = json.loads(body)
         json.dumps(document, allow_nan=False)

@@ -12,10 +12,10 @@ SAFE = ("GET", "HEAD")
 
 
 class Guard:
-    """An ASGI layer that answers foreign hosts, foreign origins and forms itself; the rest gets `headers`.
+    """ASGI middleware that refuses foreign hosts, foreign origins and forms, and adds `headers` to answers.
 
-    `names` are the host names that are known to be this machine's, beside `localhost`. An address in digits
-    is fine whichever it is: no name server can be made to lie about it.
+    `names` are this machine's host names beside `localhost`. Every IP address is accepted as a host, because
+    DNS rebinding needs a name.
     """
 
     def __init__(self, app: ASGIApp, names: Collection[str], headers: Mapping[str, str]) -> None:
@@ -24,7 +24,7 @@ class Guard:
         self._headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer why not."""
+        """Forward a request to the application, or refuse it."""
         refusal = self._refusal(scope["method"], Headers(scope=scope)) if scope["type"] == "http" else None
         if refusal is None:
             await self._app(scope, receive, self._adding_headers(send))
@@ -64,7 +64,7 @@ class Guard:
 
 
 def _opens_a_page(headers: Headers) -> bool:
-    """A link from elsewhere may open the page; it can't read what it shows."""
+    """Whether a link on another site opens the page, which is allowed: that site can't read the page."""
     return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
 
 

@@ -16,7 +16,7 @@ PROVIDER: Literal["Flows API webhook"] = "Flows API webhook"
 SEGMENTS = ("integrationProviders", "flowsApiWebhook")
 MASK = "••••••••"
 MAX_SECRET = 1024
-# What the sender writes itself; a secret there would break the request, not authenticate it.
+# Headers that HTTP itself needs: a secret in one of them would break the request.
 RESERVED = {"host", "content-length", "content-type", "transfer-encoding", "connection", "te", "upgrade"}
 
 
@@ -45,7 +45,7 @@ def _auth(value: str) -> str:
 def _secret(value: SecretStr | None) -> SecretStr | None:
     if value is None or not value.get_secret_value():
         return None
-    # A receiver never counts white space around a secret, so neither does its sender.
+    # The receiver strips white space around a secret, so its sender must strip it too.
     text = value.get_secret_value().strip()
     if not text or not text.isprintable() or len(text) > MAX_SECRET:
         raise ValueError(f"it must be 1 to {MAX_SECRET} printable characters")
@@ -60,7 +60,7 @@ def _events(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Model(BaseModel):
-    """Frozen, camelCase outside; a mistake never shows the input, for it may be the secret."""
+    """Frozen, camelCase in JSON. Its errors never show the input, which may be the secret."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -72,12 +72,12 @@ class Model(BaseModel):
 
 
 class Settings(Model):
-    """What a person fills in. Raises ValidationError where it could not be used."""
+    """What a user fills in. Raises ValidationError for unusable values."""
 
     provider: Literal["Flows API webhook"] = PROVIDER
     url: Annotated[str, AfterValidator(_url)]
     secret: Annotated[SecretStr | None, AfterValidator(_secret)] = None
-    """None, in what is saved again: as it was."""
+    """When an integration is saved again, None means that its secret stays as it was."""
     auth: Annotated[str, AfterValidator(_auth)] = "bearer"
     status: Literal["active", "paused"] = "active"
     events: Annotated[tuple[str, ...], AfterValidator(_events)] = ()
@@ -91,7 +91,7 @@ class Settings(Model):
 
 
 class Integration(Model):
-    """What is kept of it."""
+    """An integration as it is stored."""
 
     id: str
     settings: Settings
@@ -101,21 +101,21 @@ class Integration(Model):
 
     @classmethod
     def new(cls, settings: Settings) -> "Integration":
-        """One that has just been added."""
+        """A new integration with these settings and an id of its own."""
         now = datetime.now(UTC)
         return cls(id=f"in-{secrets.token_hex(6)}", settings=settings, create_time=now, update_time=now)
 
     def changed(self, settings: Settings) -> "Integration":
-        """With other settings; where these have no secret, the old one stays. It is removed no more."""
+        """The same with other settings, and not removed; where these have no secret, the old one stays."""
         if settings.secret is None:
             settings = settings.model_copy(update={"secret": self.settings.secret})
         update = {"settings": settings, "soft_removed": False, "update_time": datetime.now(UTC)}
         return self.model_copy(update=update)
 
     def needs_secret(self, settings: Settings) -> bool:
-        """Whether these settings lack a secret, and the old one would go elsewhere or be guarded less.
+        """Whether these settings lack a secret, and the old one would go elsewhere or be protected less.
 
-        Nobody can read it here, so nobody must be able to have it sent to where they can.
+        Nobody can read a stored secret here, so nobody may redirect it to where they could read it.
         """
         if settings.secret is not None or not self.secret:
             return False
@@ -123,11 +123,11 @@ class Integration(Model):
         return moved or _guarding(settings.scheme) < _guarding(self.settings.scheme)
 
     def named(self, identifier: str) -> "Integration":
-        """The same by another id."""
+        """The same integration with another id."""
         return self.model_copy(update={"id": identifier})
 
     def removed(self) -> "Integration":
-        """Softly: it is there and sends nothing."""
+        """The integration softly removed: it is still listed and sends nothing."""
         return self.model_copy(update={"soft_removed": True, "update_time": datetime.now(UTC)})
 
     @property
@@ -136,12 +136,12 @@ class Integration(Model):
         return self.settings.secret.get_secret_value().encode() if self.settings.secret else b""
 
     def sends(self, event_type: str) -> bool:
-        """Whether it would send an event of this type; what the platform doesn't know has no box to tick."""
+        """Whether it sends events of this type; a type that the platform doesn't know needs no tick."""
         alive = self.settings.status == "active" and not self.soft_removed
         return alive and (event_type in self.settings.events or event_type not in samples.TYPES)
 
     def document(self) -> dict[str, Any]:
-        """As the HTTP API gives it: without the secret, of which it tells only whether there is one."""
+        """The integration as the HTTP API returns it: `secretSet` instead of the secret."""
         settings = self.settings.model_dump(mode="json", by_alias=True, exclude={"secret"})
         return {
             "id": self.id,
@@ -181,7 +181,7 @@ def _origin(url: str) -> tuple[str, str, int]:
 
 
 def _guarding(scheme: Scheme) -> int:
-    """How well a scheme guards the secret: a signature does not hold it, a URL is logged."""
+    """How well a scheme protects the secret: a URL is logged, and a signature does not contain it."""
     if isinstance(scheme, Query):
         return 0
     if not scheme.needs_body:

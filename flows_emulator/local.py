@@ -1,4 +1,4 @@
-"""The emulator and `receive`, both started here and joined, for the tests of a project."""
+"""Starts the emulator and `receive` and connects them, for the tests of a project."""
 
 import subprocess
 import sys
@@ -11,15 +11,15 @@ from flowhook.cli.pubsub_emulator import wait_until
 from flowhook.cli.run import DEVELOPMENT_SECRET, HOST, command, environment, free_port, listens
 from flows_emulator.client import Emulator
 
-# In a test nobody waits a second to see what failed delivered again.
+# Seconds. A test should not have to wait a whole second for the first retry.
 FIRST_RETRY = "0.05"
 
 
 @contextmanager
 def flows(folder: Path) -> Iterator[Emulator]:
-    """An emulator that sends every event to `receive` of the project here; logs and data go into `folder`.
+    """An emulator that sends every event to `receive` of the project here; `folder` gets logs and data.
 
-    Raises CommandError, with what it said, where one of them doesn't start.
+    Raises CommandError, with the output, if one of them doesn't start.
     """
     port = free_port()
     settings = environment({"DELIVERY": "inline"})

@@ -1,7 +1,7 @@
-"""A small organization that changes: what happens in it next, as an event, and what an event makes of it.
+"""A small organization that changes: it proposes the next event and applies events to its state.
 
-Its state is nothing but what the events have said: `propose` makes an event from it, `fold` puts an event
-into it. So `oldValue` is always what the last event said, whoever wrote that event.
+The state consists of what events contained: `propose` makes an event from it, `fold` applies an event to
+it. So `oldValue` is always the value from the last event, even if a user wrote that event.
 """
 
 import copy
@@ -21,15 +21,16 @@ Properties = dict[str, Any]
 Entity = dict[str, Any]
 """`key`, `properties`, `createTime` and `updateTime`, as in `data.value`."""
 Entities = Mapping[str, Entity]
-"""By path."""
+"""Entities by path."""
 Draw = Callable[[Random, Entities], Any]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What the entities of a category are: `fields` draw each of their properties.
+    """The entities of a category. `fields` has for each property a function that draws its value.
 
-    `changing` are those that an update may change, `weight` is how often something happens to one.
+    `changing` are the properties that an update may change. `weight` is how often the category has events,
+    relative to the others.
     """
 
     category: str
@@ -194,7 +195,7 @@ KINDS: Mapping[str, Kind] = {
         ),
     )
 }
-# How many of each there are at the start, in an order in which what is referred to is there already.
+# How many of each there are at the start, ordered so that each refers only to those before it.
 SEED = {
     "users": 3,
     "entities": 2,
@@ -206,13 +207,13 @@ SEED = {
     "packet_comments": 2,
 }
 WEIGHTS = {"created": 3, "updated": 6, "deleted": 1}
-# Below this many, nothing of a category is deleted by itself: the stories need somebody in them.
+# Random events delete none of a category's last FEW entities, and create none if there are MANY.
 FEW = 2
 MANY = 40
 
 
 def seed(random: Random, now: datetime) -> dict[str, Entity]:
-    """An organization to begin with."""
+    """The organization at the start."""
     entities: dict[str, Entity] = {}
     for category, count in SEED.items():
         for _ in range(count):
@@ -222,14 +223,14 @@ def seed(random: Random, now: datetime) -> dict[str, Entity]:
 
 
 def choose(entities: Entities, types: Sequence[str], random: Random) -> str:
-    """What is likely to happen next, among these event types; there must be one."""
+    """Draw the type of the next event, a likely one, from `types`, which must not be empty."""
     counts = Counter(classify(path, "", "") for path in entities)
     weights = [_weight(counts, *name.split(".")) for name in types]
     return random.choices(types, weights if any(weights) else None)[0]
 
 
 def propose(entities: Entities, event_type: str, random: Random, now: datetime) -> dict[str, Any]:
-    """An event of this type, as the platform would send it. Changes nothing. Raises KeyError for no type."""
+    """A new event of this type, as the platform would send it. Raises KeyError for an unknown type."""
     category, _, operation = event_type.partition(".")
     kind = KINDS[category]
     if operation not in OPERATIONS:
@@ -238,7 +239,7 @@ def propose(entities: Entities, event_type: str, random: Random, now: datetime) 
         path, value = _make(kind, random, entities, now)
         return _event(entities, path, operation, now, {"value": value, "oldValue": None, "updateMask": None})
     known = _paths(entities, category)
-    # Where there is none, one that was there before anybody listened.
+    # If the category is empty, invent an entity that existed before anybody listened.
     path = random.choice(known) if known else ""
     old = entities[path] if known else {}
     if not known:
@@ -250,10 +251,10 @@ def propose(entities: Entities, event_type: str, random: Random, now: datetime) 
 
 
 def fold(entities: Entities, event: object) -> dict[str, Entity]:
-    """The organization after an event; what is no event of the platform's changes nothing."""
+    """The organization after an event; a document that is no event of the platform's changes nothing."""
     told: Mapping[str, Any] = event if isinstance(event, dict) else {}
     path, data = told.get("entityPath"), told.get("data")
-    # A path of another make would be in the way of all that follows.
+    # An unusable path must not enter the state, from which later events are made.
     if not isinstance(path, str) or not path or not path.isprintable() or not isinstance(data, dict):
         return dict(entities)
     if told.get("operationType") == "deleted":
@@ -296,14 +297,14 @@ def _collection(kind: Kind, random: Random, entities: Entities) -> str:
 def _change(
     kind: Kind, random: Random, entities: Entities, old: Entity, now: datetime
 ) -> tuple[Entity, list[str]]:
-    """The entity changed in one field that may change, and that field."""
+    """The entity with one of its `changing` properties changed, and the name of that property."""
     before = old["properties"]
     for name in random.sample(kind.changing, len(kind.changing)):
         for _ in range(8):
             drawn = kind.fields[name](random, entities)
             if drawn != before.get(name):
                 return {**old, "properties": {**before, name: drawn}, "updateTime": timestamp(now)}, [name]
-    # Every draw was what it is already: then a title gets a number, so that the update is one.
+    # All draws gave the present values, so append a number to the value: an update must change something.
     name = kind.changing[0]
     changed = f"{before.get(name)} ({random.randint(2, 999)})"
     return {**old, "properties": {**before, name: changed}, "updateTime": timestamp(now)}, [name]

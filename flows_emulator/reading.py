@@ -1,9 +1,9 @@
-"""What a Form RAW Response says, of the emulator's or pasted from the platform, which documents little of it.
+"""Reads a Form RAW Response, the emulator's or one pasted from the platform, which documents little of it.
 
 The guide names `softRemoved`, `status` and `integrationProvider` with its path and segments. Everything else
-is looked for wherever it may be: which events are ticked is found as a list (`{"packets": ["created"]}`), as
-boxes (`{"packetComments": {"created": true}}`) or as names (`"packets.created"`), under any spelling of the
-eight groups.
+is searched for at any depth: the ticked events may be a list (`{"packets": ["created"]}`), boxes
+(`{"packetComments": {"created": true}}`) or names (`"packets.created"`), under any spelling of the eight
+groups.
 """
 
 import json
@@ -16,7 +16,7 @@ from flowhook import samples
 from flowhook.categories import CATEGORIES, OPERATIONS, TABLE, Pattern
 
 MAX_DEPTH = 40
-# What every event has, and no integration.
+# Fields that every event has, and no integration.
 EVENT = {"eventTimestamp", "operationType", "entityPath"}
 _SPELLINGS = {
     **{category: category for category in CATEGORIES},
@@ -30,12 +30,12 @@ _KNOWN = {re.sub(r"[^a-z]", "", spelling): category for spelling, category in _S
 
 
 class NotARawResponse(ValueError):  # noqa: N818 - it says what the text is
-    """The text is no JSON object, or that of something else; says where it ends to be one, or of what."""
+    """The text is no Form RAW Response; the message says what it is, or where it stops being JSON."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence for a person; `wrong` where, as things are, events don't come."""
+    """One sentence for the user; `wrong` if it names a reason why events don't arrive."""
 
     text: str
     wrong: bool = False
@@ -43,7 +43,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Raw:
-    """A Form RAW Response; None where it doesn't tell."""
+    """What a Form RAW Response contains; None where it contains nothing about it."""
 
     soft_removed: bool | None
     status: str | None
@@ -53,7 +53,7 @@ class Raw:
 
 
 def read(text: str) -> Raw:
-    """What is in the text. Raises NotARawResponse."""
+    """Parse the text. Raises NotARawResponse."""
     try:
         document = json.loads(text.removeprefix("\ufeff"))
     except json.JSONDecodeError as error:
@@ -74,7 +74,7 @@ def read(text: str) -> Raw:
 
 
 def findings(raw: Raw, wanted: Mapping[str, Sequence[Pattern]]) -> Iterator[Finding]:
-    """What it means, in plain words; `wanted` are the patterns of each handler."""
+    """Explain the response in sentences; `wanted` are the patterns of each handler."""
     yield from _about_removal(raw.soft_removed)
     yield from _about_status(raw.status)
     yield from _about_provider(raw.provider)
@@ -130,7 +130,7 @@ def _about_events(ticked: frozenset[str], wanted: Mapping[str, Sequence[Pattern]
     for handler, patterns in wanted.items():
         waits = {name for name in samples.TYPES if any(pattern.matches(name) for pattern in patterns)}
         missing = waits - ticked
-        # Who takes everything, waits for nothing in particular.
+        # A handler that takes everything needs no particular event.
         if missing and Pattern("*", "*") not in patterns:
             yield Finding(f"{handler} waits for {_names(missing)}, not ticked.", wrong=True)
     unhandled = {n for n in ticked if not any(p.matches(n) for patterns in wanted.values() for p in patterns)}
@@ -139,7 +139,7 @@ def _about_events(ticked: frozenset[str], wanted: Mapping[str, Sequence[Pattern]
 
 
 def _names(types: frozenset[str] | set[str]) -> str:
-    """Types as patterns where a whole group is there: `packets.*, users.created`."""
+    """The types as text, a complete group as a pattern: `packets.*, users.created`."""
     if types >= set(samples.TYPES):
         return "*"
     told: list[str] = []
@@ -206,13 +206,13 @@ def _operation(name: str) -> str | None:
 
 
 def _first(document: Mapping[str, Any], name: str, kind: type) -> Any:
-    """The value of this name nearest to the top, if it is of this kind."""
+    """The value nearest to the top that has this name and is of this kind; None if there is none."""
     found = (value for told, value in _walk(document) if told == name and isinstance(value, kind))
     return next(found, None)
 
 
 def _walk(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Every member at every depth, the upper ones first."""
+    """Yield the members of all objects, the outer ones first, down to MAX_DEPTH."""
     level: list[Any] = [document]
     for _ in range(MAX_DEPTH):
         below: list[Any] = []

@@ -1,4 +1,4 @@
-"""One attempt at a delivery over HTTP, with the fault asked for; it never raises, it returns what came."""
+"""One attempt at a delivery over HTTP, with the requested fault. A failure is returned, not raised."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ from flows_emulator.store import Attempt
 PATIENCE = 30.0
 SLOWNESS = 5.0
 PIECES = 25
-# Of an answer, nobody reads more.
+# Bytes of an answer that are read; the rest is ignored.
 MAX_ANSWER = 256 * 1024
 AGENT = b"flows-emulator"
 
@@ -26,7 +26,7 @@ class Cut(Exception):  # noqa: N818 - no error: it is what was asked for
 
 @dataclass(frozen=True)
 class Request:
-    """What goes over the wire."""
+    """The HTTP request of an attempt."""
 
     url: str
     headers: list[tuple[bytes, bytes]]
@@ -34,18 +34,18 @@ class Request:
     manner: str
 
     def content(self) -> bytes | AsyncIterator[bytes]:
-        """The body, as its manner lets it go."""
+        """The body, sent slowly or cut if the manner says so."""
         if self.manner == "slow":
             return _slowly(self.body)
         return _half(self.body) if self.manner == "cut" else self.body
 
 
 class Sender:
-    """Sends over connections that are kept open; close it."""
+    """Sends over persistent connections; call `close` at the end."""
 
     def __init__(self, patience: float = PATIENCE, longest: float = 2 * PATIENCE) -> None:
         self._longest = longest
-        # No proxy of the environment's: what is sent to this machine must reach it.
+        # Ignore the environment's proxies: a receiver on this machine must be reached directly.
         self._client = httpx2.AsyncClient(timeout=patience, trust_env=False)
 
     async def close(self) -> None:
@@ -60,7 +60,7 @@ class Sender:
             at, 0.0, _masked(request.url, integration, proof), _shown(request.headers, integration, proof)
         )
         try:
-            # The client's own patience begins anew with each piece of an answer.
+            # The client's own timeout starts again with each piece of an answer, so limit the whole as well.
             async with asyncio.timeout(self._longest):
                 answered = await self._send(request)
         except Cut:
@@ -116,7 +116,7 @@ async def _half(body: bytes) -> AsyncIterator[bytes]:
 def _shown(
     headers: list[tuple[bytes, bytes]], integration: Integration, proof: Proof
 ) -> list[tuple[str, str]]:
-    """The headers for a person: where a header holds the secret itself, no matter how written, a mask."""
+    """The headers for display, with a mask for one that contains the secret in whatever encoding."""
     holds = not integration.settings.scheme.needs_body
     return [
         (name.decode("latin-1"), MASK if holds and name in proof.headers else value.decode("latin-1"))

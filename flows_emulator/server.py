@@ -14,19 +14,19 @@ from flows_emulator.web import application
 
 HOST = "127.0.0.1"
 PORT = 8090
-# Seconds for what is under way at the end; it is not lost, it is sent again at the next start.
+# Seconds for open requests at the end. A delivery that is interrupted is sent again at the next start.
 FAREWELL = 3
 
 
 class Server(uvicorn.Server):
-    """Lets those go who watch the changes, for they would keep it from stopping."""
+    """Closes the feed of changes before it stops: its open responses would delay the shutdown."""
 
     def __init__(self, config: uvicorn.Config, flows: Flows) -> None:
         super().__init__(config)
         self._flows = flows
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop in order."""
+        """Close the feed, then shut down."""
         self._flows.feed.close()
         await super().shutdown(sockets)
 
@@ -42,7 +42,7 @@ class Place:
 
 
 def serve(data: Path, place: Place, backoff: Backoff) -> None:
-    """Serve until SIGINT or SIGTERM. Raises StoreError for unusable data."""
+    """Serve until SIGINT or SIGTERM. Raises StoreError if the file `data` can't be used."""
     store = Store(data)
     try:
         flows = Flows(store, backoff)

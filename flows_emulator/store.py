@@ -1,6 +1,6 @@
 """Integrations, deliveries and the organization in one SQLite file, which survives a restart and a kill.
 
-A delivery is here before it is sent, and what became of an attempt before the next one is made. Times are
+A delivery is stored before it is sent, and the result of an attempt before the next one is made. Times are
 seconds since the epoch. Every call is a short transaction on the caller's thread.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 from flows_emulator.integration import Integration
 from flows_emulator.organization import Entity
 
-# `user_version` of a file is how many of these it has been through.
+# `user_version` of a file is how many of these have been applied to it.
 MIGRATIONS = (
     """
     CREATE TABLE integrations (id TEXT PRIMARY KEY, document TEXT NOT NULL);
@@ -46,7 +46,7 @@ MIGRATIONS = (
     ) WITHOUT ROWID;
     """,
 )
-# Of finished deliveries, the newest are kept; the file stays small enough to look through.
+# How many finished deliveries are stored, the newest ones, so that the file stays small.
 KEPT = 10_000
 SUMMARY = (
     "id, integration, created, type, entity, manner, follows, state, due, attempts, status, milliseconds, "
@@ -64,12 +64,12 @@ READY = (
 
 
 class StoreError(Exception):
-    """The file can't be used; says why."""
+    """The file can't be used; the message says why."""
 
 
 @dataclass(frozen=True)
 class New:
-    """A delivery to be made: `manner` is how, `follows` the index in its batch of one to be done before."""
+    """A delivery to store; `manner` names its fault. It waits for the one at index `follows` of its batch."""
 
     integration: str
     type: str
@@ -81,10 +81,10 @@ class New:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which deliveries are meant; what is empty selects all.
+    """A filter for deliveries; an empty field matches all.
 
-    `type` is a pattern of event types, `entity` a part of the path in whatever case, `answer` the least and
-    the highest status of the last answer, 0 for none at all.
+    `type` is a pattern of event types, `entity` a part of the path in any case, `answer` the lowest and the
+    highest status of the last answer, where 0 means that none came.
     """
 
     state: str = ""
@@ -93,7 +93,7 @@ class Selection:
     answer: tuple[int, int] | None = None
 
     def parameters(self) -> dict[str, object]:
-        """What stands for the names in SELECTED."""
+        """The values of the named parameters in SELECTED."""
         low, high = self.answer or (-1, -1)
         return {"state": self.state, "type": self.type, "entity": self.entity, "low": low, "high": high}
 
@@ -113,7 +113,7 @@ class Due:
 class Attempt:
     """What was sent and what came back; `status` 0 where nothing did, and then `error` says why.
 
-    Headers are pairs, as they went over the wire but for what is masked.
+    Headers are pairs of name and value as they were sent, except for masked secrets.
     """
 
     at: float
@@ -126,7 +126,7 @@ class Attempt:
     response_body: str = ""
 
     def header(self, name: str) -> str:
-        """A header of the response; empty where it is not there."""
+        """A header of the response; empty if there is none."""
         return next((value for told, value in self.response_headers if told.lower() == name), "")
 
 
@@ -134,11 +134,11 @@ EVERYTHING = Selection()
 
 
 class Store:
-    """The file at `path`; made where there is none. Raises StoreError where it can't be used."""
+    """The SQLite file at `path`, created if missing. Raises StoreError if it can't be used."""
 
     def __init__(self, path: Path) -> None:
         try:
-            # The secrets are in it: for nobody else to read.
+            # The file contains secrets, so only its owner may read it.
             path.touch(mode=0o600)
             self._database = sqlite3.connect(path, timeout=1.0, isolation_level=None)
         except (OSError, sqlite3.Error) as error:
@@ -160,13 +160,13 @@ class Store:
         return [_read_integration(row["document"]) for row in rows]
 
     def integration(self, identifier: str) -> Integration | None:
-        """One of them."""
+        """The integration with this id; None if there is none."""
         query = "SELECT document FROM integrations WHERE id = ?"
         row = self._database.execute(query, (identifier,)).fetchone()
         return _read_integration(row["document"]) if row else None
 
     def save(self, integration: Integration) -> None:
-        """Keep it, anew or again."""
+        """Insert an integration, or update it."""
         document = integration.model_dump(mode="json")
         document["settings"]["secret"] = integration.secret.decode() or None
         self._database.execute(
@@ -187,7 +187,7 @@ class Store:
         removed: Collection[str],
         now: float,
     ) -> list[int]:
-        """Keep what has happened in the organization and the deliveries it leads to, both or neither."""
+        """Store what changed and the deliveries that follow, both or neither; return the deliveries' ids."""
         identifiers: list[int] = []
         with self._transaction():
             self._database.executemany(
@@ -202,7 +202,7 @@ class Store:
         return identifiers
 
     def due(self, now: float, limit: int, under_way: Collection[int]) -> list[Due]:
-        """What is to be attempted now, the longest due first."""
+        """The deliveries to attempt now, without those under way; the longest due first."""
         rows = self._database.execute(
             f"SELECT id, integration, manner, body, attempts FROM deliveries WHERE {READY} AND due <= ? "  # noqa: S608
             "ORDER BY due, id LIMIT ?",
@@ -216,13 +216,13 @@ class Store:
         return found[:limit]
 
     def next_due(self, after: float) -> float | None:
-        """When the next attempt is due that is not due yet."""
+        """The earliest time after `after` at which an attempt is due; None if there is none."""
         query = f"SELECT min(due) AS due FROM deliveries WHERE {READY} AND due > ?"  # noqa: S608
         due: float | None = self._database.execute(query, (after,)).fetchone()["due"]
         return due
 
     def record(self, delivery: int, attempt: Attempt, state: str, due: float) -> None:
-        """What became of an attempt: the delivery is `pending` until `due`, `delivered` or `failed`."""
+        """Store an attempt; the delivery is then `pending` until `due`, `delivered` or `failed`."""
         with self._transaction():
             row = self._database.execute(
                 "UPDATE deliveries SET attempts = attempts + 1, state = ?, due = ?, status = ?, "
@@ -236,14 +236,14 @@ class Store:
                 )
 
     def hasten(self, delivery: int, now: float) -> None:
-        """Let a pending delivery be due now."""
+        """Make a pending delivery due now."""
         query = "UPDATE deliveries SET due = ? WHERE id = ? AND state = 'pending'"
         self._database.execute(query, (now, delivery))
 
     def summaries(
         self, limit: int, before: int | None = None, selection: Selection = EVERYTHING
     ) -> list[dict[str, Any]]:
-        """Deliveries without what was sent and answered, the newest first."""
+        """Deliveries without their bodies and attempts, the newest first; those before an id, if given."""
         rows = self._database.execute(
             f"SELECT {SUMMARY} FROM deliveries WHERE (:before IS NULL OR id < :before) AND {SELECTED} "  # noqa: S608
             "ORDER BY id DESC LIMIT :limit",
@@ -264,18 +264,18 @@ class Store:
         return row["seq"] if row else 0
 
     def summary(self, delivery: int) -> dict[str, Any] | None:
-        """The same of one."""
+        """One delivery without its body and attempts; None if there is none."""
         query = f"SELECT {SUMMARY} FROM deliveries WHERE id = ?"  # noqa: S608
         row = self._database.execute(query, (delivery,)).fetchone()
         return dict(row) if row else None
 
     def body(self, delivery: int) -> bytes | None:
-        """The body of one, to the byte."""
+        """The exact body of a delivery; None if there is none."""
         row = self._database.execute("SELECT body FROM deliveries WHERE id = ?", (delivery,)).fetchone()
         return row["body"] if row else None
 
     def attempts(self, delivery: int) -> list[dict[str, Any]]:
-        """Every attempt, the first one first."""
+        """The attempts at a delivery, the first one first."""
         query = "SELECT document FROM attempts WHERE delivery = ? ORDER BY number"
         return [json.loads(row["document"]) for row in self._database.execute(query, (delivery,))]
 
@@ -285,13 +285,13 @@ class Store:
         return {"pending": 0, "delivered": 0, "failed": 0, **{row["state"]: row["count"] for row in rows}}
 
     def pending(self) -> int:
-        """How many of them wait."""
+        """How many deliveries are pending."""
         query = "SELECT count(*) AS count FROM deliveries WHERE state = 'pending'"
         count: int = self._database.execute(query).fetchone()["count"]
         return count
 
     def prune(self, kept: int = KEPT) -> None:
-        """Forget the oldest finished deliveries, all but `kept`."""
+        """Delete all finished deliveries but the newest `kept`."""
         self._database.execute(
             "DELETE FROM deliveries WHERE state <> 'pending' AND id <= "
             "(SELECT id FROM deliveries WHERE state <> 'pending' ORDER BY id DESC LIMIT 1 OFFSET ?)",
@@ -299,11 +299,11 @@ class Store:
         )
 
     def clear(self) -> None:
-        """Forget all finished deliveries."""
+        """Delete all finished deliveries."""
         self._database.execute("DELETE FROM deliveries WHERE state <> 'pending'")
 
     def _prepare(self) -> None:
-        # For one emulator: two would send everything twice.
+        # Lock the file for one emulator: two would send everything twice.
         self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
         # In this mode a committed transaction survives the end of the process; a power failure may undo it.
         self._database.execute("PRAGMA journal_mode = WAL")

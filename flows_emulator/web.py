@@ -1,4 +1,4 @@
-"""The emulator over HTTP: a small API of JSON, what changes as server-sent events, and the page."""
+"""The emulator over HTTP: a JSON API, changes as server-sent events, and the page."""
 
 import json
 import re
@@ -29,7 +29,7 @@ from flows_emulator.store import Selection
 
 MAX_BYTES = 32 * 1024 * 1024
 PAGE = 200
-# Nothing from elsewhere, nothing inline, nobody's frame.
+# The page loads nothing from other sites, contains nothing inline, and can't be framed.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -50,7 +50,7 @@ Answer = Callable[[Request], Awaitable[Response]]
 class Wish(Model):
     """What to send: an event of `type` that happens now, or `body` as it is, perhaps in base64.
 
-    `properties`, `became` and `fields` are laid over the event, as `flowhook.samples.overlay` says.
+    `properties`, `became` and `fields` change the event, as `flowhook.samples.overlay` describes.
     """
 
     type: str | None = None
@@ -62,18 +62,18 @@ class Wish(Model):
     fields: dict[str, Any] = {}
 
     def overlay(self) -> Overlay:
-        """What is laid over the event."""
+        """The changes to the event."""
         return Overlay(self.properties, self.became, self.fields)
 
 
 class AllWish(Model):
-    """How all of them are sent."""
+    """How one event of every ticked type is sent."""
 
     manner: str = ""
 
 
 class StreamWish(Model):
-    """Events that happen by themselves; without a count until they are stopped."""
+    """A stream of generated events; without a count it runs until it is stopped."""
 
     count: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     rate: Annotated[float, Field(gt=0, le=1_000, allow_inf_nan=False)] = 1.0
@@ -81,7 +81,7 @@ class StreamWish(Model):
 
 
 class ApiProblem(Exception):  # noqa: N818 - as RFC 9457 calls it
-    """What is answered instead; `errors` has JSON pointers, as the receiver's answers have."""
+    """An error to answer with; `errors` has JSON pointers, as the receiver's answers have."""
 
     def __init__(self, status: int, detail: str, errors: Collection[dict[str, str]] = ()) -> None:
         super().__init__(detail)
@@ -89,7 +89,7 @@ class ApiProblem(Exception):  # noqa: N818 - as RFC 9457 calls it
 
 
 class Api:
-    """The routes. Each method's first line is what `GET /api` says of it."""
+    """The routes. `GET /api` shows the first line of each method's docstring."""
 
     def __init__(self, flows: Flows) -> None:
         self._flows = flows
@@ -267,7 +267,7 @@ class Api:
         return found
 
     def _find(self, identifier: str) -> Integration | None:
-        # No other is given, and SQLite takes no lone surrogate.
+        # All ids are ASCII, and SQLite refuses a lone surrogate.
         return self._flows.store.integration(identifier) if identifier.isascii() else None
 
     async def _events(self) -> AsyncIterator[str]:
@@ -280,7 +280,7 @@ class Api:
 
 
 def application(flows: Flows, *, page: bool, names: Collection[str] = ()) -> Starlette:
-    """The emulator's ASGI application; `flows` lives as long as it does."""
+    """The emulator's ASGI application, which starts and stops `flows`."""
 
     @asynccontextmanager
     async def living(_: Starlette) -> AsyncIterator[None]:
@@ -318,7 +318,7 @@ async def _refuse(_: Request, error: Exception) -> Response:
 
 
 async def _object(request: Request) -> dict[str, Any]:
-    """The body, an object. Raises ApiProblem."""
+    """The request's body, a JSON object. Raises ApiProblem."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -368,7 +368,7 @@ def _require_fault(manner: str) -> None:
 
 
 def _selection(request: Request) -> Selection:
-    """Which deliveries the query names. Raises ApiProblem."""
+    """The filter that the query describes. Raises ApiProblem."""
     asked = request.query_params
     try:
         pattern = str(Pattern.parse(asked["type"])) if asked.get("type") else ""
@@ -378,7 +378,7 @@ def _selection(request: Request) -> Selection:
 
 
 def _statuses(text: str | None) -> tuple[int, int] | None:
-    """The least and the highest status that `401`, `4xx` or `none` means."""
+    """The lowest and the highest status that `401`, `4xx` or `none` means."""
     if not text:
         return None
     if text == "none":
@@ -404,7 +404,7 @@ def _delivery(request: Request) -> int:
 
 
 def _is_number(text: str) -> bool:
-    """Whether it is one that SQLite can hold: 64 bits."""
+    """Whether the text is a number that fits into SQLite's 64 bits."""
     return text.isascii() and text.isdigit() and len(text) < 19
 
 

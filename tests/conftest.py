@@ -16,7 +16,7 @@ from tests.support.clock import Clock
 from tests.support.google_cloud import workshop
 from tests.support.receiver import Receiver, receiver, usual_project
 
-# A slow machine is no defect; how many examples is a matter of time alone.
+# There is no deadline, because a slow machine is no defect; the profiles only differ in how long they take.
 for name, examples in (("quick", 60), ("long", 3_000)):
     settings.register_profile(
         name, max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -25,7 +25,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 def pytest_configure() -> None:
-    """Have Ctrl-C reach what tests start: a shell's background processes ignore it, and so would theirs."""
+    """Restore SIGINT, which a shell's background processes ignore, and so would what the tests start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -43,7 +43,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def logging_of_its_own() -> Iterator[None]:
-    """No handlers but those that the test adds, and no delivery under way."""
+    """No log handlers but those that the test adds, and no delivery under way."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     root.handlers = []
@@ -53,7 +53,7 @@ def logging_of_its_own() -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What the outages did and what deployments took, for example: that says more than a green dot."""
+    """Print what was measured in outages and deployments, for example; a passed test doesn't show it."""
     if tally.ROWS:
         terminalreporter.section("outages")
         for line in tally.table():

@@ -1,4 +1,4 @@
-"""The command line: a module a command, with `add_arguments(parser)` and `run(arguments)`, the status."""
+"""The command line: each command is a module with `add_arguments(parser)` and `run(arguments)`."""
 
 import argparse
 import sys
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0 done, 1 not done, 2 called with wrong arguments."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     if words[:1] == ["deploy"]:
-        # It has commands and options of its own.
+        # This command parses commands and options of its own.
         return deploy.run(words[1:])
     parsed = parser().parse_args(words)
     try:
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """What reads a command line; `run` of what it returns does what was asked."""
+    """The parser of a command line; the `run` of what it parsed executes the command."""
     whole = argparse.ArgumentParser(prog="python -m flowhook", description="The command line of flowhook.")
     whole.add_argument("--version", action="version", version=f"flowhook {VERSION}")
     whole.set_defaults(run=_show_first)

@@ -1,4 +1,4 @@
-"""What several commands take from their arguments."""
+"""Arguments that several commands share."""
 
 import argparse
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def positive(kind: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def require_url(text: str) -> SplitResult:
-    """The parts of the address of a receiver. Raises CommandError where it is none."""
+    """The parts of a receiver's URL. Raises CommandError if it is none."""
     try:
         parts = urlsplit(text)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0

@@ -33,7 +33,7 @@ from flowhook.testing.captures import FOLDER
 from flowhook.testing.lacking import Lacking, known_names
 from flowhook.testing.masking import Choice, Masks, is_vocabulary, texts
 
-# Bytes of the key, and what a text has at least to be looked for inside of others.
+# Bytes of the key, and the least length of an original that is searched for inside other texts.
 KEY = 32
 SHORTEST = 5
 LIMIT = 1_000
@@ -41,7 +41,7 @@ LIMIT = 1_000
 
 @dataclass(frozen=True)
 class Found:
-    """Real events, each once and in their order, and how many bodies were none."""
+    """Real events, each once and ordered by time, and how many bodies were no events or repeated one."""
 
     documents: Sequence[Mapping[str, Any]]
     refused: int
@@ -104,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def read(bodies: Iterable[bytes], limit: int) -> Found:
-    """The events among bodies. Raises CommandError where there is none."""
+    """The events among the bodies, `limit` at most. Raises CommandError if there is none."""
     documents: dict[str, Mapping[str, Any]] = {}
     moments: dict[str, Any] = {}
     refused = repeated = 0
@@ -138,9 +138,9 @@ def _source(arguments: argparse.Namespace) -> Iterator[bytes]:
 
 
 def _key(path: Path | None) -> bytes:
-    """The key in a file, made where there is none; without a file one that is forgotten.
+    """The key in a file, which is created if missing; without a path, a new key that is stored nowhere.
 
-    Raises CommandError where git would take the file along.
+    Raises CommandError if the file can't be used, or if git doesn't ignore it.
     """
     if path is None:
         return secrets.token_bytes(KEY)
@@ -162,7 +162,7 @@ def _require_ignored(path: Path) -> None:
     if not git:
         return
     folder = path.absolute().parent
-    # 0: ignored, 1: not, 128: no repository here.
+    # git answers 0 for an ignored path, 1 for one that is not, and 128 outside of a repository.
     done = subprocess.run(  # noqa: S603 - no shell
         [git, "-C", str(folder), "check-ignore", "--quiet", str(path.absolute())],
         capture_output=True,
@@ -173,7 +173,7 @@ def _require_ignored(path: Path) -> None:
 
 
 def _kept(document: Any, choice: Choice) -> Iterator[str]:
-    """What is written as it is, and not the platform's word: `status: "won"`."""
+    """What the options leave unmasked, as it is shown to the user: `status: "won"`."""
     if isinstance(document, Mapping):
         for name, value in document.items():
             if name in choice.values:
@@ -190,16 +190,16 @@ def _kept(document: Any, choice: Choice) -> Iterator[str]:
 
 
 def _named(name: str, shown: str) -> str:
-    """A number with the name that it has; what has one already as it is."""
+    """A number with the name of its property; a text that has a name already is returned unchanged."""
     return shown if ": " in shown or shown.startswith("the name ") else f"{name}: {shown}"
 
 
 def _require_nothing_left(
     lines: Sequence[str], originals: Iterable[str], names: set[str], kept: Sequence[str]
 ) -> None:
-    """Raise CommandError where an original is in what would be written and was not kept. Nothing is then."""
+    """Raise CommandError, before anything is written, if the lines contain an original to be masked."""
     written = {text for line in lines for text in texts(json.loads(line))}
-    # Bytes are searched much faster than text with an emoji in it.
+    # Searching bytes is much faster than searching text that contains an emoji.
     whole, shown = "\n".join(lines).encode(), "\n".join(kept)
     left = 0
     for text in originals:
@@ -212,7 +212,7 @@ def _require_nothing_left(
 
 
 def _inside(text: str) -> bytes:
-    """A text as it would stand in a line."""
+    """The text as it would appear within a line of JSON."""
     return json.dumps(text, ensure_ascii=False)[1:-1].encode("utf-8", "surrogatepass")
 
 
@@ -238,7 +238,7 @@ def _show(found: Found, masks: Masks, kept: Sequence[str], report: Sequence[str]
 
 
 def _confirm(kept: Sequence[str], *, yes: bool) -> None:
-    """Ask whether what is shown may be written; where nothing is kept, there is nothing to ask."""
+    """Ask whether the unmasked values may be written. Raises CommandError without a yes."""
     if not kept or yes:
         return
     if not sys.stdin.isatty():

@@ -11,7 +11,7 @@ from typing import Any
 from flowhook.cli.errors import CommandError
 from flows_emulator.client import Emulator, EmulatorError
 
-# Messages in a call, and how many calls may find nothing before that counts as the end.
+# Messages in a pull, and after how many pulls without a new message the subscription counts as read.
 PULLED_AT_ONCE = 100
 EMPTY = 3
 # Seconds that a call waits for messages.
@@ -21,9 +21,9 @@ LISTED = 1_000
 
 
 def from_subscription(project: str, name: str, limit: int) -> Iterator[bytes]:
-    """What waits in a subscription. Everything stays there: nothing is acknowledged.
+    """The data of the messages in a subscription. None is acknowledged, so all of them stay there.
 
-    Raises CommandError where that can't be done.
+    Raises CommandError if it can't be read.
     """
     # Imported here: it takes a third of a second, and only this source needs it.
     from google.api_core.exceptions import GoogleAPICallError, RetryError  # noqa: PLC0415
@@ -38,7 +38,7 @@ def from_subscription(project: str, name: str, limit: int) -> Iterator[bytes]:
 
 
 def _pulled(client: Any, path: str, limit: int) -> list[bytes]:
-    """The data of messages, each once. What was pulled is given back when enough have come."""
+    """The data of messages, each once. At the end the leases are released, for others to pull them."""
     from google.api_core.exceptions import DeadlineExceeded  # noqa: PLC0415
 
     found: dict[str, bytes] = {}
@@ -54,7 +54,7 @@ def _pulled(client: Any, path: str, limit: int) -> list[bytes]:
             before = len(found)
             found.update({each.message.message_id: each.message.data for each in received})
             leases += [each.ack_id for each in received]
-            # Where all is delivered again, there is nothing more either.
+            # A pull that only repeats messages counts as empty, too.
             empty = 0 if len(found) > before else empty + 1
     finally:
         for begin in range(0, len(leases), PULLED_AT_ONCE):
@@ -81,7 +81,7 @@ def from_emulator(url: str, limit: int) -> Iterator[bytes]:
 
 
 def from_export(path: Path) -> Iterator[bytes]:
-    """The events in a file of JSON lines or of JSON, or in all of a folder.
+    """The events in a file of JSON or of JSON lines, or in all such files of a folder.
 
     A message of Pub/Sub (`gcloud pubsub subscriptions pull --format=json`, a BigQuery subscription) has its
     event in base64. Raises CommandError where a file can't be read.
@@ -112,7 +112,7 @@ def _in_line(line: bytes) -> Iterator[bytes]:
     try:
         yield from _in_documents([json.loads(line)])
     except (ValueError, RecursionError):
-        # Counted as no event by who takes it.
+        # The caller counts such a line as no event.
         yield line
 
 
@@ -123,7 +123,7 @@ def _in_documents(documents: Iterable[Any]) -> Iterator[bytes]:
             try:
                 yield base64.b64decode(data, validate=True)
             except (binascii.Error, ValueError):
-                # BigQuery may hold the text itself.
+                # BigQuery may store the text itself.
                 yield data.encode("utf-8", "surrogatepass")
         else:
             yield json.dumps(document).encode()

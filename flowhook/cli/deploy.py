@@ -15,16 +15,16 @@ from flowhook.deploy.surroundings import Row, Surroundings, Visit
 
 
 def run(words: Sequence[str]) -> int:
-    """Run one of the commands. Being told to end is being interrupted: what is held is given back."""
+    """Run one of the commands. SIGTERM interrupts it as Ctrl-C does, so that it can clean up."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     return commands.main(words, Surroundings(Path.cwd(), ByHttp()))
 
 
 class ByHttp:
-    """The doctor of the command line."""
+    """Examines a deployment with the command line's doctor."""
 
     def examine(self, visit: Visit) -> list[Row]:
-        """Send, look, and tell what was seen. Raises DeployError where nothing answers."""
+        """Send events and return a row for each check. Raises DeployError if nothing answers."""
         place = visit.place
         try:
             with doctor.Receiver(visit.url, doctor.scheme_of(visit.auth), visit.secret) as receiver:

@@ -45,33 +45,33 @@ __all__ = ["Receiver", "Topics", "examine", "report", "scheme_of"]
 # Seconds for an answer, a cold start included; and for a message to arrive, retries of a push included.
 ANSWER_TIMEOUT = 60.0
 ARRIVAL_TIMEOUT = 120.0
-# Answers that grants and revisions on their way explain: Cloud Run lets nobody in yet, knows no such service,
-# has no instance, or flowhook may not publish yet. A 401 is flowhook's own, and stays.
+# Statuses that may pass while grants and revisions take effect: Cloud Run admits nobody yet, doesn't know the
+# service, has no instance, or flowhook may not publish yet. A 401 is flowhook's own, and doesn't pass.
 NOT_YET = frozenset({403, 404, 429, 500, 502, 503, 504})
 
 
 @dataclass(frozen=True)
 class Bodies:
-    """The bodies of one visit: nobody else sends such."""
+    """The bodies of one examination; a random part makes them different from all others."""
 
     event: bytes
     malformed: bytes
 
     @classmethod
     def new(cls) -> "Bodies":
-        """Bodies of their own."""
+        """New bodies, with a new random part."""
         nonce = secrets.token_hex(8)
         return cls(canary.body(nonce), f"flowhook/doctor {nonce}: this is no JSON".encode())
 
     @property
     def digest(self) -> str:
-        """What the message of the malformed one is told by."""
+        """The SHA-256 of the malformed body, which its message has as the attribute `id`."""
         return hashlib.sha256(self.malformed).hexdigest()
 
 
 @dataclass(frozen=True)
 class Topics:
-    """Where to look behind the receiver; an empty topic is none."""
+    """The topics to look into behind the receiver; an empty id means no topic."""
 
     api: Api
     place: Place
@@ -117,7 +117,7 @@ def _tell(text: str) -> None:
 
 
 class Receiver:
-    """A receiver somewhere, and how to sign for it."""
+    """A receiver's URL, and how to sign for it."""
 
     def __init__(self, url: str, scheme: Scheme, secret: bytes) -> None:
         self._url = url
@@ -147,10 +147,10 @@ class Receiver:
 
 
 def examine(receiver: Receiver, topics: Topics | None, patience: float) -> Iterator[Row]:
-    """Send, and look for what was sent; wait `patience` seconds for what may only be not so yet."""
+    """Send the bodies and yield a row for each check; wait up to `patience` seconds for late results."""
     bodies = Bodies.new()
     with ExitStack() as taps:
-        # Both before anything is sent: a subscription gets what is published after it.
+        # Create both before anything is sent: a subscription only gets what is published after that.
         events = _tapped(
             taps, topics, topics.events if topics else "", f'attributes.entity_key = "{canary.KEY}"'
         )
@@ -177,7 +177,7 @@ def _rejects(bodies: Bodies) -> str:
 
 
 def _accepted(receiver: Receiver, bodies: Bodies, topics: Topics | None, patience: float) -> httpx2.Response:
-    """The answer to a signed event; where it says "not yet" of a deployment, that of a later one."""
+    """The answer to a signed event; with `topics`, it is sent again while the status is one of NOT_YET."""
     answer = receiver.post(bodies.event)
     if not topics or answer.status_code not in NOT_YET:
         return answer
@@ -203,7 +203,7 @@ def _status(what: str, response: httpx2.Response, expected: set[int]) -> Row:
 
 
 def _arrivals(bodies: Bodies, events: Tap | None, rejected: Tap | None, patience: float) -> Iterator[Row]:
-    """What can be seen in Pub/Sub; `rejected` is also where the built-in handler puts the event."""
+    """The checks in Pub/Sub; the built-in handler rejects the event, which `rejected` gets as well."""
     if events:
         yield _arrival("the event is in its topic", events, lambda m: m.data == bodies.event, patience)
     if rejected:

@@ -13,6 +13,6 @@ def load() -> None:
 
 
 def current() -> dict[str, str]:
-    """The environment of this process, over what `.env` says at this moment."""
+    """The variables of `.env` as it is now, overridden by the environment of this process."""
     told = {name: value or "" for name, value in dotenv_values(FILE, interpolate=False).items()}
     return {**told, **os.environ}

@@ -246,7 +246,7 @@ def _raw(arguments: argparse.Namespace) -> int:
 
 
 def _sends(integration: Mapping[str, Any]) -> tuple[bool, bool]:
-    """How near an integration is to sending, to be compared."""
+    """A sort key: first integrations that are removed, then paused ones, then those that send."""
     there = not integration["softRemoved"]
     return there, there and integration["status"] == "active"
 

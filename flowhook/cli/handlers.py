@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the table, and what nobody handles below it."""
+    """Print the table, and below it the event types that nobody handles."""
     environment.load()
     found = load()
     if arguments.json:

@@ -4,12 +4,12 @@ import sys
 
 from rich.console import Console
 
-# A pipe has no width; nothing that is read by a program should be folded.
+# A pipe has no width, and a program that reads the output needs unfolded lines.
 UNFOLDED = 250
 
 
 def plain(text: str) -> str:
-    """Text of others without what a terminal would obey."""
+    """Foreign text without control characters, which a terminal would obey."""
     return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
 
 

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def read(arguments: argparse.Namespace) -> Overlay:
-    """What the options say. Raises CommandError for what is not NAME=VALUE."""
+    """The overlay that the options describe. Raises CommandError for what is not NAME=VALUE."""
     return Overlay(
         properties={name: _value(text) for name, text in _pairs("--set", arguments.set)},
         became={name: _states(name, text) for name, text in _pairs("--became", arguments.became)},
@@ -52,7 +52,7 @@ def _pairs(option: str, texts: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 def _value(text: str) -> Any:
-    """JSON where it is some, else the text itself."""
+    """The value if the text is JSON, else the text itself."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -29,8 +29,8 @@ UNFILTERED = """\
 This emulator applies no filters: consume gets every event for every handler, and its log calls `ignored`
 what Pub/Sub itself would not have sent.
 """
-# Here nobody wants to wait ten seconds for what is delivered again.
 TIMEOUT = float(os.environ.get("DELIVERY_TIMEOUT") or DECLARED["delivery_timeout"].default)
+# Short, because nobody wants to wait ten seconds for a redelivery here.
 RETRY = {"minimumBackoff": "1s", "maximumBackoff": "10s"}
 
 
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Start everything, say how to reach it, and stop everything at the end."""
+    """Start everything, print how to send an event, and stop everything at the end."""
     environment.load()
     port = serve.chosen_port(arguments.port)
     needed = subscriptions.needed(handlers.load(), arguments.topic, PREFIX)
@@ -74,7 +74,7 @@ def _create(emulator: Emulator, topic: str, needed: list[subscriptions.Subscript
             subscription.topic,
             pushConfig={"pushEndpoint": consume + subscription.path},
             retryPolicy=RETRY,
-            # As in a deployment, so that no handler is called again while it runs.
+            # Computed as in a deployment, so that no handler is called again while it runs.
             ackDeadlineSeconds=math.ceil((subscription.timeout or TIMEOUT) + MARGIN),
             **({"filter": subscription.filter} if subscription.filter else {}),
         )

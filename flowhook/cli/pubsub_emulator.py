@@ -1,4 +1,4 @@
-"""The Pub/Sub emulator of the Google Cloud CLI, as a process on loopback. It forgets everything when it ends.
+"""The Pub/Sub emulator of the Google Cloud CLI, as a process on loopback. Its data is lost when it ends.
 
 It ignores filters, sends no tokens and knows few of the service's limits.
 https://cloud.google.com/pubsub/docs/emulator
@@ -19,7 +19,7 @@ import httpx2
 from flowhook.cli.errors import CommandError
 from flowhook.cli.run import HOST
 
-# Seconds that a process may take to start, Java among them.
+# Seconds that a process may take to start, including Java's.
 PATIENCE = 60.0
 PULLED_AT_ONCE = 1_000
 
@@ -48,7 +48,7 @@ def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], name
 
 
 class Emulator:
-    """One emulator and the project `demo` in it. Whoever made it ends it, or uses it as a context."""
+    """A running emulator with the project `demo`. Call `end`, or use it as a context manager."""
 
     project = "demo"
 
@@ -62,7 +62,7 @@ class Emulator:
         self.start()
 
     def start(self) -> None:
-        """Start it anew, empty, where it listened before."""
+        """Start it, empty, on its port."""
         port = self.host.rpartition(":")[2]
         self.process = subprocess.Popen(  # noqa: S603 - the path was found above
             [str(find()), f"--host={HOST}", f"--port={port}"],
@@ -75,7 +75,7 @@ class Emulator:
         try:
             wait_until(self._answers, self.process, f"the Pub/Sub emulator on {self.host}")
         except BaseException:
-            # Ctrl-C too: Java must not outlive whoever wanted it.
+            # After Ctrl-C too: Java must not outlive this process.
             self.end()
             raise
 
@@ -91,7 +91,7 @@ class Emulator:
         self._client.close()
 
     def kill(self) -> None:
-        """End it at once, to be started again; what it held is gone."""
+        """Kill it; its data is lost, and it may be started again."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -110,7 +110,7 @@ class Emulator:
         self._send("PUT", f"/subscriptions/{name}", {"topic": path, "ackDeadlineSeconds": 60, **settings})
 
     def pull(self, name: str) -> list[Mapping[str, Any]]:
-        """Take what waits in a subscription, and acknowledge it; empty where nothing does."""
+        """Pull and acknowledge the messages of a subscription; empty if there is none."""
         body = {"maxMessages": PULLED_AT_ONCE, "returnImmediately": True}
         received = self._send("POST", f"/subscriptions/{name}:pull", body).get("receivedMessages", [])
         if received:

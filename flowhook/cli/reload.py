@@ -1,8 +1,8 @@
-"""Serves an entry point of main.py, and serves it anew when a handler or `.env` changes.
+"""Serves an entry point of main.py, and restarts the server when a handler or `.env` changes.
 
-The socket is held here and passed on, so between two servers no connection is refused: whoever calls then
-waits a moment. New code is imported in a process of its own first; while that fails, the old code goes on
-serving.
+The socket is open in this process, which passes it to each server, so no connection is refused between two
+servers: clients only wait. New code is first imported in a process of its own; while that fails, the old
+server continues.
 """
 
 import hashlib
@@ -20,13 +20,13 @@ from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
 HANDLERS, SETTINGS = Path("handlers"), Path(".env")
-# An editor saves in several steps; they are one change if no more than so many seconds lie between them.
+# Seconds. An editor saves in several steps, which are one change if they follow each other within this time.
 QUIET = 0.2
-# Seconds between two looks whether a server that starts answers.
+# Seconds to wait for a starting server's answer before it is asked again.
 LOOK_AGAIN = 0.5
-# What a change is; that a file is read, which every import does, is none.
+# The events that are changes; the observer also reports that a file is read, which every import does.
 CHANGES = {"created", "deleted", "modified", "moved"}
-# gunicorn takes an open socket as systemd passes one: descriptor 3, for the process of this id.
+# gunicorn accepts a socket as systemd passes it: as descriptor 3, to the process with the id LISTEN_PID.
 TAKE_SOCKET = 'export LISTEN_FDS=1 LISTEN_PID=$$; descriptor=$1; shift; exec "$@" 3<&"$descriptor"'
 
 Environment = Callable[[], Mapping[str, str]]
@@ -39,7 +39,7 @@ def serve(
 ) -> int:
     """Serve until the server ends by itself, and return its status; `ready` is called once it answers.
 
-    `start` is the framework's command, `environment` is asked anew for every start of it.
+    `start` is the framework's command, `environment` is called anew for each start of it.
     """
     news: News = Queue()
     seen = _fingerprint()
@@ -82,12 +82,12 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
 
 
 def _answers(server: subprocess.Popen[bytes], door: socket.socket) -> bool:
-    """Wait until it does; False where it ends instead."""
+    """Wait until the server answers; False if it ends instead."""
     host, port = door.getsockname()[:2]
     while server.poll() is None:
         connection = http.client.HTTPConnection(host, port, timeout=LOOK_AGAIN)
         try:
-            # The framework answers this itself, and nothing is logged.
+            # The framework itself answers this path, so that nothing is logged.
             connection.request("GET", "/robots.txt")
             connection.getresponse()
         except (OSError, http.client.HTTPException):
@@ -99,7 +99,7 @@ def _answers(server: subprocess.Popen[bytes], door: socket.socket) -> bool:
 
 
 def _ended(server: subprocess.Popen[bytes], news: News) -> bool:
-    """Wait until it has; False once something may have changed instead, and all is quiet again."""
+    """Wait until the server has ended; False if there was a change instead, once no more follow."""
     found = news.get()
     while found is not server:
         try:
@@ -110,7 +110,7 @@ def _ended(server: subprocess.Popen[bytes], news: News) -> bool:
 
 
 def _imports(names: Sequence[str], environment: Mapping[str, str]) -> bool:
-    """Whether the new code can be imported; says what has changed, and what is wrong with it."""
+    """Whether the new code can be imported; prints what has changed, and what is wrong with it."""
     what = ", ".join(names)
     done = subprocess.run(
         [sys.executable, "-c", "import main"], env=environment, capture_output=True, text=True, check=False
@@ -124,13 +124,13 @@ def _imports(names: Sequence[str], environment: Mapping[str, str]) -> bool:
 
 
 def _fingerprint() -> dict[str, str]:
-    """What is watched: each file's path, and its content in short."""
+    """The path and the digest of each watched file."""
     found = {}
     for path in (*sorted(HANDLERS.rglob("*.py")), SETTINGS):
         try:
             found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError:
-            # There is none, or none any more: an editor may be about to replace it.
+            # The file doesn't exist, or not at this moment: an editor may be about to replace it.
             continue
     return found
 
@@ -140,7 +140,7 @@ def _changed(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
 
 
 class _Tell(FileSystemEventHandler):
-    """Puts changes of files of this ending into the queue."""
+    """Reports changes of files with this ending to the queue."""
 
     def __init__(self, news: News, ending: str) -> None:
         self._news = news
@@ -163,7 +163,7 @@ def _watching(news: News) -> Iterator[None]:
     try:
         observer.start()
     except OSError as error:
-        # As where the system watches too much already; serving does not need it.
+        # The system may have reached its limit of watches; the server works without them.
         print(f"Changes are not taken up, for they can't be watched: {error}", file=sys.stderr)
         yield
         return

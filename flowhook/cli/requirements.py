@@ -1,4 +1,4 @@
-"""What handlers need, `handlers/requirements.txt`: it must not contradict what flowhook itself pins."""
+"""Checks that `handlers/requirements.txt` doesn't contradict what flowhook itself pins."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ def conflicts() -> Iterator[str]:
 
 
 def _requirements(path: Path) -> Iterator[tuple[Requirement, str]]:
-    """Each requirement of a file, and where it is written. Options and addresses are pip's business."""
+    """Each requirement of a file, and where it is written. Options of pip and URLs are left out."""
     lines = path.read_text().splitlines() if path.exists() else []
     for number, line in enumerate(lines, start=1):
         text = line.split(" #")[0].strip()

@@ -23,7 +23,7 @@ from flowhook.cli.errors import CommandError
 
 HOST = "127.0.0.1"
 PORT = 8080
-# Known to everybody, and so good for this machine alone.
+# Everybody knows it, so it is only for receivers on this machine.
 DEVELOPMENT_SECRET = "flowhook-development-secret"  # noqa: S105
 SAMPLE = "packet_comments.created"
 
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve, say how to reach it, and serve anew what changes."""
+    """Serve, print how to send an event, and restart the server after changes."""
     port = chosen_port(arguments.port)
     start = command("receive", port)
     interrupt_on_signals()
@@ -53,9 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def interrupt_on_signals() -> None:
-    """Let every signal that asks to stop raise KeyboardInterrupt.
+    """Make every signal that asks to stop raise KeyboardInterrupt.
 
-    SIGINT too, for a shell's background processes are started to ignore Ctrl-C.
+    SIGINT too, because a shell starts background processes so that they ignore it.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
@@ -66,7 +66,7 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
 
 
 def chosen_port(text: str) -> int:
-    """The port, if nothing listens there: the server itself would only try again and again."""
+    """The port, if it is free; else raises CommandError, where the server itself would only retry."""
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
         raise CommandError(f"{text!r} is not a port: choose one from 1 to 65535")
     try:
@@ -78,7 +78,7 @@ def chosen_port(text: str) -> int:
 
 
 def free_port(port: int = 0) -> int:
-    """The port if nothing listens there, any such one for 0. Raises OSError where something does."""
+    """The given port if it is free, any free one for 0. Raises OSError if something listens there."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((HOST, port))
@@ -87,13 +87,13 @@ def free_port(port: int = 0) -> int:
 
 
 def listens(port: int) -> bool:
-    """Whether something does, on loopback."""
+    """Whether something listens on this port on loopback."""
     with socket.socket() as probe:
         return probe.connect_ex((HOST, port)) == 0
 
 
 def command(target: str, port: int) -> list[str]:
-    """What serves an entry point of main.py. Raises CommandError where there is none."""
+    """The command that serves an entry point of main.py. Raises CommandError if there is no main.py."""
     source = Path("main.py").resolve()
     if not source.exists():
         raise CommandError("there is no main.py here: change to the folder of flowhook")
@@ -102,15 +102,15 @@ def command(target: str, port: int) -> list[str]:
 
 
 def environment(settings: Mapping[str, str], seen: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What it sees: what this process does, the development secret, and the settings."""
+    """The server's environment: the variables `seen` here, the development secret, and the settings."""
     kept = {name: value for name, value in seen.items() if name != "WEBHOOK_SECRET_FILE"}
-    # Named, for what is chosen on purpose is not warned of.
+    # Set explicitly, because flowhook warns here of the ledger `memory` only if LEDGER is not set.
     ledger = kept.get("LEDGER") or "memory"
     return {**kept, "WEBHOOK_SECRET": DEVELOPMENT_SECRET, "LEDGER": ledger, **settings}
 
 
 def introduce(port: int) -> None:
-    """Say how to send an event."""
+    """Print how to send an event."""
     url = f"http://{HOST}:{port}"
     print(f"URL     {url}\nSecret  {DEVELOPMENT_SECRET}\n\nSend an event from another terminal:\n")
     print(_curl(url), end="\n\n", flush=True)
@@ -123,6 +123,6 @@ def _welcome(port: int) -> None:
 
 
 def _curl(url: str) -> str:
-    """A line for a shell, that works in whatever folder it is pasted."""
+    """A shell line that works in any folder."""
     options = ["-H", f"Authorization: Bearer {DEVELOPMENT_SECRET}", "-H", "Content-Type: application/json"]
     return shlex.join(["curl", "-sS", url, *options, "--data-binary", f"@{samples.path(SAMPLE)}"])

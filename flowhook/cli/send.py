@@ -44,13 +44,13 @@ from flowhook.testing import captures
 from flowhook.version import VERSION
 
 USER_AGENT = f"flowhook/{VERSION}"
-# More answers than this are summed up, not listed.
+# More answers than this are only summarized, not listed.
 MOST_ROWS = 48
 
 
 @dataclass(frozen=True)
 class Letter:
-    """Something to send: its name in the table and what makes its body, anew for each sending."""
+    """Something to send: its name in the table, and a function that makes its body for each request."""
 
     name: str
     body: Callable[[], bytes]
@@ -146,9 +146,9 @@ def captured(pattern: str | None) -> list[Event]:
 
 
 def _freshly(name: str, overlay: Overlay) -> Callable[[], bytes]:
-    """Makes a sample that happens now, so that no two are taken for one that is delivered twice.
+    """A function that makes a sample with the present time, so that no two pass for a repeated delivery.
 
-    Raises CommandError where the overlay doesn't fit on it.
+    Raises CommandError if the overlay doesn't fit.
     """
 
     def fresh() -> bytes:
@@ -172,7 +172,7 @@ def _from_file(path: Path) -> Letter:
 
 
 def scheme_of(text: str) -> Scheme:
-    """The value of --auth. Raises CommandError for what is no way to sign."""
+    """The scheme that --auth names. Raises CommandError if it can't sign."""
     try:
         scheme = schemes.parse(text)
     except ValueError as error:
@@ -183,7 +183,7 @@ def scheme_of(text: str) -> Scheme:
 
 
 def secret_of(path: Path | None, url: str) -> bytes:
-    """The secret to sign with, for a receiver at `url`. Raises CommandError where one of them is none."""
+    """The secret to sign with, for a receiver at `url`. Raises CommandError if either can't be used."""
     parts = require_url(url)
     if path:
         try:
@@ -203,7 +203,7 @@ def secret_of(path: Path | None, url: str) -> bytes:
 async def _send_all(
     arguments: argparse.Namespace, scheme: Scheme, secret: bytes, letters: Iterator[Letter], count: int
 ) -> list[Answer]:
-    """Send from a few workers that share one line, each letter no sooner than the rate allows."""
+    """Send from a few workers that share one queue, each letter no sooner than the rate allows."""
     answers: list[Answer] = []
     turns = enumerate(letters)
     started = time.monotonic()
@@ -250,12 +250,12 @@ async def _send(
 
 
 def with_query(url: str, proof: Proof) -> str:
-    """The URL with the part of the proof that travels in it."""
+    """The URL, with the proof's query if it has one."""
     return url + ("&" if "?" in url else "?") + proof.query.decode() if proof.query else url
 
 
 def _describe(response: httpx2.Response) -> str:
-    """What the receiver says it did; the first line of anything else that answers."""
+    """What the receiver reports; for an answer that is not its own, the first line of the text."""
     try:
         document = response.json()
     except ValueError:

@@ -30,7 +30,7 @@ def started() -> Iterator[Emulator]:
 
 
 def topic(emulator: Emulator, name: str = "") -> str:
-    """A new topic with a subscription of the same name that keeps what arrives."""
+    """A new topic with a subscription of the same name that stores what arrives."""
     made = name or f"topic-{next(_numbers)}"
     emulator.create_topic(made)
     emulator.subscribe(made, made)
@@ -38,7 +38,7 @@ def topic(emulator: Emulator, name: str = "") -> str:
 
 
 def settings(emulator: Emulator, topic: str, **more: str) -> dict[str, str]:
-    """What makes a receiver publish to it."""
+    """The settings with which a receiver publishes to the topic."""
     return {
         "DELIVERY": "pubsub",
         "GOOGLE_CLOUD_PROJECT": emulator.project,
@@ -49,7 +49,7 @@ def settings(emulator: Emulator, topic: str, **more: str) -> dict[str, str]:
 
 
 def take(emulator: Emulator, subscription: str, count: int) -> list[Mapping[str, Any]]:
-    """So many messages, and what comes with the last of them."""
+    """Pull until there are at least `count` messages, and return all that came."""
     found: list[Mapping[str, Any]] = []
 
     def enough() -> bool:

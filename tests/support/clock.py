@@ -1,4 +1,4 @@
-"""Time for what takes a clock."""
+"""A clock for code that takes one as an argument."""
 
 
 class Clock:

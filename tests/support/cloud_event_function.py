@@ -1,8 +1,8 @@
-"""What somebody else may put behind a subscription: a function of functions-framework for CloudEvents."""
+"""A CloudEvent function of functions-framework, as others may put it behind a subscription."""
 
 from cloudevents.http import CloudEvent
 
 
 def take(event: CloudEvent) -> None:
-    """Tell what came."""
+    """Print what arrived."""
     print(event["id"], event["subject"], event.data["entityId"])

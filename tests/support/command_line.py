@@ -1,4 +1,4 @@
-"""The commands, run as a person runs them, and imports: in a process of their own."""
+"""Runs commands as a user runs them, and imports modules, each in a new process."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from tests.support.receiver import ROOT, environment, usual_project
 def flowhook(*arguments: str, cwd: Path | None = None, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run `python -m flowhook` with these arguments, in an environment of nothing but the settings.
 
-    Without a folder it is that of `usual_project`.
+    Without `cwd` it runs in `usual_project`.
     """
     command = [sys.executable, "-m", "flowhook", *arguments]
     return subprocess.run(
@@ -26,7 +26,7 @@ def flowhook(*arguments: str, cwd: Path | None = None, **settings: str) -> subpr
 
 
 def modules_after(statements: str, cwd: Path = ROOT, **settings: str) -> set[str]:
-    """What is loaded once a fresh process has run these statements; without what measures coverage."""
+    """The modules that a new process has loaded after these statements; it doesn't measure coverage."""
     env = {"PATH": os.environ["PATH"], "PYTHONWARNINGS": "error", **settings}
     command = [sys.executable, "-c", f"import sys\n{statements}\nprint(*sys.modules)"]
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=True)

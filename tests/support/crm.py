@@ -1,4 +1,4 @@
-"""A CRM as bad as they come: it fails, stalls, loses answers and is restarted, and remembers every post."""
+"""An unreliable CRM: it fails, stalls, loses answers and restarts, and it records every post."""
 
 import json
 import random
@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-# What it does with a post, and how often of a hundred times.
+# What goes wrong with a post, and in how many percent of them.
 FAULTS = {"fails": 8, "stalls": 3, "answer lost": 2}
-# Longer than whoever posts waits for an answer.
+# Seconds; longer than the client waits for an answer.
 STALL = 4.0
 
 
 @dataclass(frozen=True)
 class Post:
-    """What was posted, when, and whether whoever posted was told that it has arrived."""
+    """What was posted, when, and whether the client was answered that it has arrived."""
 
     packet: str
     at: float
@@ -56,19 +56,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing on standard error."""
+        """Print nothing on standard error."""
 
     def handle(self) -> None:
         try:
             super().handle()
         except OSError:
-            # Whoever posted has been killed, or has not waited.
+            # The client was killed, or did not wait.
             return
 
 
 @dataclass
 class Crm:
-    """The CRM. `posts` is all that it has taken, in the order in which it did."""
+    """The CRM. `posts` are those that it has accepted, in their order."""
 
     token: str
     seed: int = 0
@@ -93,7 +93,7 @@ class Crm:
         return ""
 
     def restart(self, seconds: float) -> None:
-        """Refuse every connection for so long."""
+        """Refuse every connection for so many seconds."""
         self.stop()
         time.sleep(seconds)
         self._server = self._serve(self.port)

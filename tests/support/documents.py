@@ -1,4 +1,4 @@
-"""The documents taken apart: their tables, code blocks, commands and links."""
+"""Reads the documents: their tables, code blocks, commands and links."""
 
 import re
 import shlex
@@ -12,7 +12,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 CODE = re.compile(r"`([^`\n]+)`")
 FILE = re.compile(r"`([\w./]+\.py)`")
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
-# What a command of this project begins with. In a sentence, other code is something else.
+# How a command of this project begins. Other code within a sentence is no command.
 OWN = re.compile(r"(make [a-z]|python -m |\./deploy\.sh\b|\.ci/run\b|functions-framework )")
 ASSIGNMENT = re.compile(r"([A-Z_]+)=(.*)", re.DOTALL)
 
@@ -25,12 +25,12 @@ class Document:
 
     @property
     def name(self) -> str:
-        """Where it is, from the top."""
+        """Its path from the root of the project."""
         return self.path.relative_to(ROOT).as_posix()
 
     @property
     def text(self) -> str:
-        """All of it."""
+        """Its whole text."""
         return self.path.read_text()
 
     def table(self, heading: str) -> list[list[str]]:
@@ -51,7 +51,7 @@ class Document:
         return [found[2] for found in BLOCK.finditer(self.text) if found[1] == language]
 
     def modules(self) -> Iterator[tuple[str, str]]:
-        """Each block of Python, after the file that the text before it says to write it to."""
+        """Each Python block with the file that it is for, which the text before the block names last."""
         for found in BLOCK.finditer(self.text):
             if found[1] == "python":
                 yield FILE.findall(self.text[: found.start()])[-1], found[2]
@@ -66,7 +66,7 @@ class Document:
                 yield from commands(code)
 
     def links(self) -> set[str]:
-        """Where its relative links lead, from its own folder."""
+        """The targets of its relative links, from its own folder."""
         return set(LINK.findall(self.text))
 
 
@@ -79,7 +79,7 @@ class Command:
 
     @property
     def text(self) -> str:
-        """As it may be typed."""
+        """The command as a user may type it."""
         return " ".join(
             [*(f"{name}={value}" for name, value in self.variables.items()), shlex.join(self.words)]
         )

@@ -1,4 +1,4 @@
-"""Handlers with mistakes that one event at a time doesn't show, and such as are right."""
+"""Handlers with mistakes that show only with several events, and correct handlers."""
 
 import asyncio
 import threading
@@ -9,7 +9,7 @@ from flowhook import Event, on
 from tests.support.world import World
 
 world = World()
-# In the memory of the process alone.
+# These are only in the memory of the process.
 newest: list[datetime] = []
 current: dict[str, Event] = {}
 remembered: set[str] = set()

@@ -17,12 +17,12 @@ PATIENCE = 60.0
 
 
 class Firestore:
-    """An emulator, that can be stalled and ended; it forgets everything then."""
+    """An emulator that can be stalled and ended; its data is lost when it ends."""
 
     def __init__(self, script: Path) -> None:
         self.port = free_port()
         self.host = f"{HOST}:{self.port}"
-        # In a group of its own: the script starts Java.
+        # It gets a process group of its own, because the script starts Java, which must end as well.
         self._process = subprocess.Popen(
             [str(script), "start", f"--host={HOST}", f"--port={self.port}"],
             stdin=subprocess.DEVNULL,
@@ -39,7 +39,7 @@ class Firestore:
             time.sleep(0.05)
 
     def stall(self) -> None:
-        """Keep every connection, and answer none."""
+        """Leave every connection open, and answer none."""
         os.killpg(self._process.pid, signal.SIGSTOP)
 
     def go_on(self) -> None:

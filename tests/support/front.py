@@ -1,7 +1,7 @@
-"""What stands before a function in the cloud: it answers 503 where no instance does.
+"""A front end as a function in the cloud has one: it answers 503 if no instance answers.
 
-The Pub/Sub emulator needs it: what it pushes to an address where nobody listens, or to somebody who dies
-before the answer, it doesn't push again for minutes.
+The Pub/Sub emulator needs it: after a push to an address where nobody listens, or to a process that dies
+before it answers, the emulator doesn't push again for minutes.
 """
 
 import http.client
@@ -40,12 +40,12 @@ class _Handler(BaseHTTPRequestHandler):
             connection.close()
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing on standard error."""
+        """Print nothing on standard error."""
 
 
 @contextmanager
 def front(port: int) -> Iterator[str]:
-    """The address of what forwards to the function on `port`."""
+    """The URL of a front end that forwards to the function on `port`."""
     server = _Server(("127.0.0.1", 0), _Handler)
     server.to = port
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from google.pubsub_v1 import PublishRequest, PublishResponse
 
 ACCOUNT = "receive@demo.iam.gserviceaccount.com"
-# `main` alone is imported by every entry point with every kind of delivery.
+# This goes into main.py, the only module that every entry point imports with every kind of delivery.
 ELSEWHERE = """
 from flowhook.pubsub import client
 client.HOST = "127.0.0.1:{port}"
@@ -30,7 +30,7 @@ def elsewhere(source: Path, port: int) -> Path:
 
 
 class Tokens(http.server.ThreadingHTTPServer):
-    """An OAuth 2.0 token endpoint: a new token each time, valid for as long as it is told."""
+    """An OAuth 2.0 token endpoint: each answer is a new token, valid for `lifetime` seconds."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), TokenRequest)
@@ -58,7 +58,7 @@ class TokenRequest(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 class Service:
@@ -102,7 +102,7 @@ class Service:
 
 
 def allowed(message: Any) -> bool:
-    """Whether the service would take it."""
+    """Whether the service would accept the message."""
     attributes = message.attributes.items()
     short = all(0 < len(k.encode()) <= 256 and len(v.encode()) <= 1024 for k, v in attributes)
     return bool(message.data or attributes) and len(attributes) <= 100 and short
@@ -133,7 +133,7 @@ def pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
 
 
 def service_account(folder: Path, tokens: Tokens) -> Path:
-    """A key file such as Google gives out, its tokens from the stand-in."""
+    """A key file like Google's, with the stand-in as its token endpoint."""
     document = {
         "type": "service_account",
         "project_id": "demo",

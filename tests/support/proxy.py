@@ -1,4 +1,4 @@
-"""A TCP proxy of the tests' own, that can do to a connection what networks do."""
+"""A TCP proxy that delays, holds, cuts and refuses connections, as networks do."""
 
 import asyncio
 import threading
@@ -11,7 +11,7 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
 class Proxy:
-    """Passes bytes on to `target` (`HOST:PORT`), from a port of its own on loopback."""
+    """Forwards bytes to `target` (`HOST:PORT`), from a port of its own on loopback."""
 
     def __init__(self, target: str, loop: asyncio.AbstractEventLoop) -> None:
         self._host, _, port = target.rpartition(":")
@@ -34,11 +34,11 @@ class Proxy:
         self._do(self._cut(refuse=refuse))
 
     def hold(self) -> None:
-        """Let nothing through, in either direction, and say nothing."""
+        """Forward nothing in either direction, with all connections left open."""
         self._do(self._set(flowing=False))
 
     def release(self) -> None:
-        """Let everything through again."""
+        """Forward everything again."""
         self._do(self._set(flowing=True))
 
     def _do(self, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -77,7 +77,7 @@ class Proxy:
                 end.transport.abort()
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Half of the delay each way, and as many bytes under way as come: a distance, not a bottleneck."""
+        """Forward with half of the delay each way, any number of bytes under way: only latency is added."""
         loop = asyncio.get_running_loop()
         try:
             while chunk := await reader.read(CHUNK):
@@ -108,7 +108,7 @@ def proxy(target: str) -> Iterator[Proxy]:
 
 @contextmanager
 def background_loop() -> Iterator[tuple[asyncio.AbstractEventLoop, Run]]:
-    """A loop that runs in a thread, and what runs a coroutine on it."""
+    """An event loop that runs in a thread, and a function that runs a coroutine on it."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()

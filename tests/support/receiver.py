@@ -26,7 +26,7 @@ SUPPORT = Path(__file__).parent
 SECRET = b"a-secret-of-32-characters-at-least"
 COMMAND = Path(sys.executable).with_name("functions-framework")
 PATIENCE = 30.0
-# Every way for a secret to travel in a header.
+# Every scheme that sends its proof in headers.
 FORMS = (
     "bearer",
     "basic",
@@ -63,7 +63,7 @@ class Receiver:
         form: str = "bearer",
         secret: bytes | None = SECRET,
     ) -> httpx2.Response:
-        """Send a body, signed unless the secret is None; `headers` are laid over the signed ones."""
+        """Send a body, signed unless the secret is None; `headers` override those of the signature."""
         proof = Proof() if secret is None else pinned(form).sign(secret, body)
         merged = {b"content-type": b"application/json", **proof.headers, **(headers or {})}
         return self.client.post(f"/?{proof.query.decode()}", content=body, headers=merged)
@@ -77,8 +77,8 @@ class Receiver:
         return [json.loads(line) for line in self.output().splitlines() if line.startswith("{")]
 
     def deliveries(self) -> list[dict[str, Any]]:
-        """The lines of deliveries alone; of those that are answered none is missing."""
-        # They are written once a turn of its loop, after the answers: one more answer is from a later turn.
+        """Only the lines of deliveries, complete for all deliveries that were answered."""
+        # The receiver logs once per turn of its loop, after the answers: wait for an answer of a later turn.
         with suppress(httpx2.TransportError):
             if self.process.poll() is None:
                 self.client.get("/robots.txt")
@@ -95,14 +95,14 @@ class Receiver:
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """What a started process sees: nothing of this one's but the path, and the settings."""
+    """The environment of a started process: the settings, and of this process's own only PATH."""
     defaults = {"PATH": os.environ["PATH"], "WEBHOOK_SECRET": SECRET.decode(), "PYTHONWARNINGS": "error"}
     merged = {**defaults, **_measuring(), **settings}
     return {name: value for name, value in merged.items() if value}
 
 
 def _measuring() -> dict[str, str]:
-    """Where coverage is measured, it is measured in what the tests start as well."""
+    """Variables with which a started process measures coverage, if this one does."""
     found = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
     return {**found, "PYTHONPATH": str(Path(__file__).with_name("measuring"))} if found else {}
 
@@ -124,7 +124,7 @@ def start(
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Leave nothing running, the workers included; a process that has ended is fine."""
+    """Kill the process with its workers; it may have ended already."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -136,7 +136,7 @@ def receiver(
 ) -> Iterator[Receiver]:
     """A receiver that listens (or, with its target, a consumer); stopped at the end.
 
-    Without a source it is that of `usual_project`.
+    Without a source it serves `usual_project`.
     """
     source = source or usual_project()
     port = free_port()
@@ -164,7 +164,7 @@ def project(tmp_path: Path, **handlers: str) -> Path:
 
 @functools.cache
 def usual_project() -> Path:
-    """The project with handlers of the tests; those in `handlers/` belong to whoever installs it."""
+    """The project with the handlers of the tests; those in `handlers/` are the user's."""
     folder = Path(tempfile.mkdtemp(prefix="flowhook-project-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     names = ("handlers/recorder.py", "my_handler.py")

@@ -1,10 +1,10 @@
-"""A request's body, where a test has no request."""
+"""Bodies of requests, for tests that have no request."""
 
 from collections.abc import Awaitable, Callable
 
 
 def reading(body: bytes) -> Callable[[], Awaitable[bytes]]:
-    """What reads this body."""
+    """A function that reads this body."""
 
     async def read() -> bytes:
         return body

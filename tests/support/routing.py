@@ -1,8 +1,8 @@
-"""What a router needs beside handlers, where a test is not about it."""
+"""What a router needs beside handlers, for tests of something else."""
 
 from flowhook.envelope import Envelope
 
 
 async def forget(event: Envelope, handler: str, reason: str) -> bool:
-    """Keep nothing of what a handler rejects."""
+    """Store nothing of what a handler rejects."""
     return False

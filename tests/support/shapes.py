@@ -1,4 +1,4 @@
-"""Bodies that are as large as they may be and as dear as they can be, made by rule.
+"""Generates bodies that are as large as allowed and as expensive to process as possible.
 
 A shape is JSON text that fills any number of bytes; a place is a field of an event or a push to put it in.
 """
@@ -11,7 +11,7 @@ from functools import partial
 from flowhook import samples
 
 MARK = b'"@"'
-# Levels that the parser still reads.
+# Levels of nesting that the parser still accepts.
 DEEP = 180
 SCALARS = {
     "zeros": b"0",
@@ -108,7 +108,7 @@ PUSHES = {
 
 
 def events(size: int) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """Every shape in every field of an event, with its name; made when it is called, `size` bytes at most."""
+    """Every shape in every field of an event: a name, and a function that makes it, `size` bytes at most."""
     return _placed(EVENTS, size)
 
 
@@ -120,7 +120,7 @@ def pushes(size: int) -> Iterator[tuple[str, Callable[[], bytes]]]:
 
 
 def carrying(data: bytes) -> bytes:
-    """A push of this message."""
+    """A push whose message has this data."""
     return b'{"message":{"data":"%b"},"deliveryAttempt":1}' % base64.b64encode(data)
 
 

@@ -1,4 +1,4 @@
-"""What hypothesis makes up in more than one test."""
+"""Hypothesis strategies that several tests share."""
 
 from hypothesis import strategies as st
 

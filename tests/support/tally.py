@@ -1,4 +1,4 @@
-"""What was sent, what was answered, what is in Pub/Sub: the books of a run, and a table of them all."""
+"""Counts what each run sent, what was answered and what is in Pub/Sub, and makes a table of all runs."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 HEADER = ("run", "sent", "200", "503", "no answer", "found", "twice", "lost", "ghosts", "slowest 503", "back")
 ROWS: list[tuple[str, ...]] = []
-# What other runs have to tell, a line each.
+# Results of other runs, a line for each.
 NOTES: list[str] = []
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of one event; status 0 where the connection ended without an answer."""
+    """The answer to one event; status 0 if the connection ended without one."""
 
     id: str
     status: int
@@ -50,7 +50,7 @@ class Tally:
         return min(a.at for a in self.answers if a.status == status and a.at - a.seconds > moment) - moment
 
     def enter(self, run: str, back_after: float | None = None, since: float = 0.0) -> None:
-        """Into the table that is shown at the end."""
+        """Add this run to the table that is printed at the end."""
         twice = sum(count > 1 for count in self.found.values())
         counts = (
             len(self.answers),

@@ -7,7 +7,7 @@ from typing import Any
 
 
 class World:
-    """What handlers change: it outlives the process."""
+    """The state outside of the process, which a crash of the process doesn't change."""
 
     def __init__(self) -> None:
         self.posts: list[Any] = []
