@@ -8,6 +8,7 @@ from flowhook.deploy.options import Options
 from flowhook.deploy.resources import OURS, RECEIVE, Place, Resource
 
 MINUTES = 60
+WAITING = "waiting"
 # A handler's oldest event may wait this long before somebody is told.
 OLDEST = 15 * MINUTES
 # Of the answers of receive, one in twenty.
@@ -36,6 +37,12 @@ def planned(options: Options, place: Place, watched: Sequence[str], channel: str
         yield Resource(
             "alert", f"{place.name}: {title}", _policy(place, title, what_to_do, conditions, channels)
         )
+
+
+def waiting(options: Options, place: Place, watched: Sequence[str], channel: str) -> Resource | None:
+    """The alert about handlers that are not done with their events; None where there is none to watch."""
+    name = f"{place.name}: {WAITING}"
+    return next((r for r in planned(options, place, watched, channel) if r.name == name), None)
 
 
 Condition = tuple[str, dict[str, Any]]
@@ -75,7 +82,7 @@ def _alerts(
     )
     if watched:
         yield (
-            "waiting",
+            WAITING,
             "The handler that ${resource.label.subscription_id} is named after has not been done with an "
             "event for 15 minutes: it fails or is too slow. Its log says which; the event is tried again.",
             [("oldest event", _oldest(watched))],

@@ -10,6 +10,7 @@ from flowhook.deploy import (
     deployment,
     diff,
     options,
+    pausing,
     retirement,
     rollback,
     rotation,
@@ -137,7 +138,10 @@ def where(run: Deployment) -> Mapping[str, str]:
 
 def prove(run: Deployment, patience: float) -> int:
     """Show what is there, and send the doctor through it. Gives 0 if all is well."""
-    rows = list(comparison.rows(run.plan(), run.state, run.place))
+    paused = list(pausing.rows(run))
+    for row in paused:
+        run.tell(f"{row.what}: {row.seen}")
+    rows = [*comparison.rows(run.plan(), run.state, run.place), *paused]
     url = address(run)
     rows += run.around.doctor.examine(visit(run, url, patience if run.changed else NO_CHANGE_PATIENCE))
     well = all(row.ok for row in rows)
@@ -212,10 +216,24 @@ def delete(wanted: Options, around: Surroundings) -> int:
     return 0
 
 
+def pause(wanted: Options, around: Surroundings) -> int:
+    """Push nothing to a handler for the time being."""
+    pausing.pause(opened(wanted, around))
+    return 0
+
+
+def resume(wanted: Options, around: Surroundings) -> int:
+    """Push to it again."""
+    pausing.resume(opened(wanted, around))
+    return 0
+
+
 COMMANDS: Mapping[str, Callable[[Options, Surroundings], int]] = {
     "deploy": deploy,
     "status": status,
     "rotate-secret": rotate,
     "rollback": roll_back,
     "delete": delete,
+    "pause": pause,
+    "resume": resume,
 }

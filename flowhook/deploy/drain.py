@@ -28,15 +28,15 @@ PULLED_EVERY = 5.0
 
 @dataclass(frozen=True)
 class Sample:
-    """At a time, how old the oldest message was that waited; 0 where none did."""
+    """A value at a time: how old the oldest message was that waited, 0 where none did."""
 
     at: float
-    age: float
+    value: float
 
     @property
     def oldest(self) -> float:
         """When that message was published."""
-        return self.at - self.age
+        return self.at - self.value
 
 
 def drained(samples: Sequence[Sample], since: float) -> bool:
@@ -59,14 +59,14 @@ def wait(api: Api, place: Place, since: Mapping[str, float], seconds: float) -> 
         api.clock.sleep(min(EVERY, remaining))
 
 
-def samples(api: Api, place: Place, subscription: str) -> list[Sample]:
+def samples(api: Api, place: Place, subscription: str, metric: str = METRIC) -> list[Sample]:
     """What was measured lately."""
     now = api.clock.now()
     found = api.pages(
         f"{MONITORING}/projects/{place.project}/timeSeries",
         "timeSeries",
         {
-            "filter": f'metric.type = "{METRIC}" AND resource.labels.subscription_id = "{subscription}"',
+            "filter": f'metric.type = "{metric}" AND resource.labels.subscription_id = "{subscription}"',
             "interval.startTime": _stamp(now - WINDOW),
             "interval.endTime": _stamp(now),
             "view": "FULL",

@@ -19,6 +19,8 @@ from flowhook.deploy.errors import DeployError
 from flowhook.deploy.usage import USAGE
 
 COMMANDS = tuple(USAGE)
+# Those that look after what is deployed. All of them concern messages.
+OPERATIONS = ("pause", "resume")
 ENV_FILE = ".env.deploy"
 DELIVERIES = ("pubsub", "inline")
 PUBLIC = ("iam", "no-check")
@@ -85,6 +87,8 @@ class Options:
     all: bool = False
     finish: bool = False
     break_lock: bool = False
+    # The handler that a command is about.
+    handler: str = ""
     # flowhook's own settings, for both functions.
     settings: Mapping[str, str] = field(default_factory=dict)
     # Everything else of the env file, for whoever runs handlers.
@@ -109,6 +113,7 @@ def read(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> O
     values, others = _split(_lines(path, "env_file" in typed))
     options = Options(command=command, **{**values, **typed, "env_file": path}, **others)
     options = _numbers(options)
+    _check_emulator(options, environment.get("PUBSUB_EMULATOR_HOST", ""))
     if not options.project:
         options = replace(options, project=environment.get("CLOUDSDK_CORE_PROJECT", ""))
     for mistake in _mistakes(options):
@@ -132,11 +137,12 @@ def _typed(command: str, words: Sequence[str]) -> dict[str, Any]:
         parser.add_argument(f"--{name}")
     for name in USAGE[command].flags:
         parser.add_argument(f"--{name}", action="store_true")
-    parser.add_argument("-h", "--help", action="store_true")
+    if {"-h", "--help"} & {*words}:
+        raise UsageWanted(USAGE[command].text)
+    for name in USAGE[command].positional:
+        parser.add_argument(name)
     known, unknown = parser.parse_known_args(list(words))
     found = vars(known)
-    if found.pop("help", False):
-        raise UsageWanted(USAGE[command].text)
     if unknown:
         raise DeployError(f"unknown argument {unknown[0]}; ./deploy.sh {command} --help")
     return found
@@ -195,6 +201,14 @@ def _numbers(options: Options) -> Options:
             except ValueError:
                 raise DeployError(f"{option.name.upper()}={value}: it must be a number") from None
     return replace(options, **changes)
+
+
+def _check_emulator(options: Options, host: str) -> None:
+    """Raise DeployError where somebody may think that a command is about an emulator, and it isn't."""
+    if host and options.command in OPERATIONS:
+        raise DeployError(
+            f"PUBSUB_EMULATOR_HOST is {host}, but this command is about Google Cloud: unset it first"
+        )
 
 
 def _mistakes(options: Options) -> Iterator[str]:

@@ -128,6 +128,11 @@ def handler_of(place: Place, subscription: str) -> str:
     return handler if subscription.startswith(f"{place.name}-") and "." in handler else ""
 
 
+def is_pushed(place: Place, subscription: str) -> bool:
+    """Whether a subscription of this installation is one that is pushed to `consume`, unless it is paused."""
+    return bool(handler_of(place, subscription))
+
+
 def _accounts(options: Options, place: Place) -> Iterator[Resource]:
     for role in ("build", RECEIVE, *((CONSUME, "push") if options.pubsub else ())):
         yield Resource("account", place.account(role))
@@ -167,14 +172,16 @@ def _pushed(options: Options, place: Place, handlers: Sequence[Declared], facts:
             **_common(place, "events", filter_),
             "labels": {OURS: place.name, **({PAUSED: paused} if paused else {})},
             **_manners(options, place, handler),
-            "pushConfig": _push_config(place, path, facts.consume_url) if pushing else {},
+            "pushConfig": push_config(place, path, facts.consume_url) if pushing else {},
         }
         yield Resource("subscription", name, fields)
 
 
 def _watched(place: Place, pushed: Sequence[Resource], facts: Facts) -> list[str]:
     """The subscriptions of handlers that are not paused: only they have an oldest event to worry about."""
-    return [resource.name for resource in pushed if handler_of(place, resource.name) not in facts.paused]
+    return sorted(
+        resource.name for resource in pushed if handler_of(place, resource.name) not in facts.paused
+    )
 
 
 def _name(place: Place, handler: str, filter_: str, facts: Facts) -> str:
@@ -197,7 +204,8 @@ def _manners(options: Options, place: Place, handler: Declared) -> dict[str, Any
     }
 
 
-def _push_config(place: Place, path: str, url: str) -> dict[str, Any]:
+def push_config(place: Place, path: str, url: str) -> dict[str, Any]:
+    """How a subscription pushes to a path of `consume`, whose address is `url`."""
     token = {"serviceAccountEmail": place.account("push"), "audience": url}
     return {"pushEndpoint": f"{url}{path}", "oidcToken": token}
 

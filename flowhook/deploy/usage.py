@@ -4,11 +4,13 @@ from typing import NamedTuple
 
 
 class Usage(NamedTuple):
-    """A command's text, and its options: those with a value, those without."""
+    """A command's text, and its options: those with a value, those without, those without a name."""
 
     text: str
     valued: tuple[str, ...]
     flags: tuple[str, ...] = ()
+    # What is given without a name, in this order; each is required.
+    positional: tuple[str, ...] = ()
 
 
 WHERE = ("project", "region", "name", "env-file")
@@ -18,6 +20,7 @@ USAGE = {
     "deploy": Usage(
         """Usage: ./deploy.sh [--project P] [--region R] [--name N] [--delivery D] [--dry-run] [--yes] ...
        ./deploy.sh status | rotate-secret | rollback | delete [--help]
+       ./deploy.sh pause | resume [--help]
 
 Makes what is missing, changes what differs, deploys, and proves that it works. Run it again at any time.
 
@@ -83,5 +86,26 @@ Lists what is there, asks, and deletes it. Secrets, ledger and dead letters stay
 """,
         WHERE,
         ("all", "dry-run", "yes", "break-lock"),
+    ),
+    "pause": Usage(
+        f"""Usage: ./deploy.sh pause HANDLER {PLACE}
+       [--break-lock]
+
+Nothing is pushed to this handler any more; the others run on. What arrives for it waits as long as its
+subscription keeps it (RETENTION_DAYS). Deployments leave it paused.
+""",
+        WHERE,
+        ("break-lock",),
+        ("handler",),
+    ),
+    "resume": Usage(
+        f"""Usage: ./deploy.sh resume HANDLER {PLACE}
+       [--break-lock]
+
+Pushes to a paused handler again: first what has waited.
+""",
+        WHERE,
+        ("break-lock",),
+        ("handler",),
     ),
 }
