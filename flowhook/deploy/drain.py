@@ -113,7 +113,8 @@ def _letter(place: Place, subscription: str, message: Pulled) -> dict[str, str]:
     """The attributes of a dead letter: those that Pub/Sub gives its own, and whose it was."""
     return {
         **message.attributes,
-        "handler": handler_of(place, subscription),
+        # What an operator had sent again names its handler itself.
+        "handler": handler_of(place, subscription) or message.attributes.get("handler", ""),
         "CloudPubSubDeadLetterSourceSubscription": subscription,
         "CloudPubSubDeadLetterSourceSubscriptionProject": place.project,
         "CloudPubSubDeadLetterSourceTopicPublishTime": message.published,

@@ -47,6 +47,8 @@ DOCTOR = Declared(deployed.DOCTOR, (), MAX_ATTEMPTS)
 DOCTOR_FILTER = f'attributes.entity_key = "{deployed.DOCTOR_KEY}"'
 # The variable of `consume` that nothing but a rollback reads.
 HANDLERS = "FLOWHOOK_HANDLERS"
+# The topic of what operators send again, its subscription, and the path that this pushes to.
+REPLAY = "replay"
 # The letters of a hash that tell a subscription from its predecessor.
 HASH = 8
 
@@ -130,7 +132,7 @@ def handler_of(place: Place, subscription: str) -> str:
 
 def is_pushed(place: Place, subscription: str) -> bool:
     """Whether a subscription of this installation is one that is pushed to `consume`, unless it is paused."""
-    return bool(handler_of(place, subscription))
+    return bool(handler_of(place, subscription)) or subscription == place.called(REPLAY)
 
 
 def _accounts(options: Options, place: Place) -> Iterator[Resource]:
@@ -147,6 +149,7 @@ def _topics(options: Options, place: Place) -> Iterator[Resource]:
             "topic", place.called("events"), {"labels": labels, "messageRetentionDuration": retained}
         )
         yield Resource("topic", place.called("dead-letters"), {"labels": labels})
+        yield Resource("topic", place.called(REPLAY), {"labels": labels})
 
 
 def _kept(options: Options, place: Place) -> Iterator[Resource]:
@@ -175,6 +178,16 @@ def _pushed(options: Options, place: Place, handlers: Sequence[Declared], facts:
             "pushConfig": push_config(place, path, facts.consume_url) if pushing else {},
         }
         yield Resource("subscription", name, fields)
+    yield _replayed(options, place, handlers, facts)
+
+
+def _replayed(options: Options, place: Place, handlers: Sequence[Declared], facts: Facts) -> Resource:
+    """The subscription of what operators send again; each message names its handler, the slowest decides."""
+    slowest = max((handler.timeout or 0.0 for handler in handlers), default=0.0)
+    longest = Declared(REPLAY, (), MAX_ATTEMPTS, max(slowest, options.delivery_timeout))
+    pushed = push_config(place, f"/{REPLAY}", facts.consume_url) if facts.consume_url else {}
+    fields = {**_common(place, REPLAY, ""), **_manners(options, place, longest), "pushConfig": pushed}
+    return Resource("subscription", place.called(REPLAY), fields)
 
 
 def _watched(place: Place, pushed: Sequence[Resource], facts: Facts) -> list[str]:

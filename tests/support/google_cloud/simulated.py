@@ -23,6 +23,7 @@ from tests.support.google_cloud.run import Call, Instance
 from tests.support.google_cloud.timeline import Timeline
 
 TABLE = "handlers.json"
+REPLAY = "replay"
 DOCTOR, DOCTOR_KEY = "flowhook.doctor", "flowhook/doctor"
 COLLECTIONS = {"pipelinesPackets": "packets", "users": "users", "pipelines": "pipelines"}
 
@@ -130,6 +131,8 @@ class _Instance:
         message = json.loads(call.body)["message"]
         data, attributes = base64.b64decode(message.get("data", "")), message.get("attributes", {})
         handler = unquote(call.path.lstrip("/"))
+        if handler == REPLAY:
+            handler = attributes.get("handler", "")
         if handler == DOCTOR:
             kept = self._publish(
                 "REJECTED_TOPIC", data, {**attributes, "handler": DOCTOR, "reason": "rejected"}
