@@ -1,7 +1,6 @@
 """What waits in a subscription, as far as Google measures it: about, and minutes late."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from flowhook.deploy import drain
 from flowhook.deploy.resources import Place
@@ -33,8 +32,3 @@ def measured(api: Api, place: Place, subscription: str) -> Backlog:
 def kept_until(subscription: Document, oldest: float) -> float:
     """When a subscription drops a message that was published at `oldest`."""
     return oldest + float(subscription.get("messageRetentionDuration", "604800s").removesuffix("s"))
-
-
-def moment(seconds: float) -> str:
-    """A time for people, to the second and in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

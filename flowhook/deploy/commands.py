@@ -9,6 +9,7 @@ from flowhook.deploy import (
     deletion,
     deployment,
     diff,
+    kept,
     options,
     pausing,
     retirement,
@@ -20,7 +21,7 @@ from flowhook.deploy.clock import PATIENCE
 from flowhook.deploy.errors import DeployError
 from flowhook.deploy.options import Options, UsageWanted
 from flowhook.deploy.resources import RECEIVE
-from flowhook.deploy.run import Deployment, agreed, opened
+from flowhook.deploy.run import Deployment, agreed, opened, operating
 from flowhook.deploy.surroundings import Row, Surroundings, Visit
 
 # What a running receiver is given to answer, where nothing has just been changed.
@@ -228,6 +229,12 @@ def resume(wanted: Options, around: Surroundings) -> int:
     return 0
 
 
+def letters(wanted: Options, around: Surroundings) -> int:
+    """Look at what is kept, send it again, export or drop it."""
+    kept.act(operating(wanted, around), wanted.command)
+    return 0
+
+
 COMMANDS: Mapping[str, Callable[[Options, Surroundings], int]] = {
     "deploy": deploy,
     "status": status,
@@ -236,4 +243,6 @@ COMMANDS: Mapping[str, Callable[[Options, Surroundings], int]] = {
     "delete": delete,
     "pause": pause,
     "resume": resume,
+    "dead-letters": letters,
+    "rejected": letters,
 }

@@ -6,10 +6,9 @@ https://cloud.google.com/pubsub/docs/monitoring#keep_subscribers_healthy
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-from flowhook.deploy import messages
+from flowhook.deploy import messages, moments
 from flowhook.deploy.kinds import KINDS, MONITORING
 from flowhook.deploy.messages import Pulled
 from flowhook.deploy.plan import handler_of
@@ -67,8 +66,8 @@ def samples(api: Api, place: Place, subscription: str, metric: str = METRIC) -> 
         "timeSeries",
         {
             "filter": f'metric.type = "{metric}" AND resource.labels.subscription_id = "{subscription}"',
-            "interval.startTime": _stamp(now - WINDOW),
-            "interval.endTime": _stamp(now),
+            "interval.startTime": moments.stamp(now - WINDOW),
+            "interval.endTime": moments.stamp(now),
             "view": "FULL",
         },
     )
@@ -102,7 +101,7 @@ def bury(api: Api, place: Place, subscription: str, quiet: float) -> int:
             messages.publish(api, place, place.called("dead-letters"), letters)
             messages.acknowledge(api, place, subscription, waiting)
             moved += len(waiting)
-        if any(_time(message.published) <= stopped for message in waiting):
+        if any(moments.stamped(message.published) <= stopped for message in waiting):
             quiet_since = api.clock.now()
         elif not waiting:
             api.clock.sleep(PULLED_EVERY)
@@ -129,18 +128,6 @@ def names(subscriptions: Iterable[str]) -> str:
 def _sample(point: Mapping[str, Any]) -> Sample:
     value = point.get("value", {})
     return Sample(
-        _time(point["interval"]["endTime"]), float(value.get("int64Value", value.get("doubleValue", 0)))
+        moments.stamped(point["interval"]["endTime"]),
+        float(value.get("int64Value", value.get("doubleValue", 0))),
     )
-
-
-def _time(stamp: str) -> float:
-    """Seconds since 1970; the stamps of Google's APIs have up to nine digits after the point."""
-    if not stamp:
-        return 0.0
-    whole, _, fraction = stamp.rstrip("Z").partition(".")
-    base = datetime.fromisoformat(whole.partition("+")[0]).replace(tzinfo=UTC).timestamp()
-    return base + (float(f"0.{fraction.partition('+')[0]}") if fraction else 0.0)
-
-
-def _stamp(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -20,7 +20,9 @@ from flowhook.deploy.usage import USAGE
 
 COMMANDS = tuple(USAGE)
 # Those that look after what is deployed. All of them concern messages.
-OPERATIONS = ("pause", "resume")
+OPERATIONS = ("pause", "resume", "dead-letters", "rejected")
+# Options whose field has another name.
+FIELDS = {"from": "since", "to": "until", "as": "rename"}
 ENV_FILE = ".env.deploy"
 DELIVERIES = ("pubsub", "inline")
 PUBLIC = ("iam", "no-check")
@@ -89,6 +91,19 @@ class Options:
     break_lock: bool = False
     # The handler that a command is about.
     handler: str = ""
+    # What to do with letters, and which of them.
+    action: str = ""
+    id: str = ""
+    type: str = ""
+    entity: str = ""
+    reason: str = ""
+    since: str = ""
+    until: str = ""
+    rename: str = ""
+    output: str = ""
+    again: bool = False
+    body: bool = False
+    emulator: bool = False
     # flowhook's own settings, for both functions.
     settings: Mapping[str, str] = field(default_factory=dict)
     # Everything else of the env file, for whoever runs handlers.
@@ -134,13 +149,13 @@ def _typed(command: str, words: Sequence[str]) -> dict[str, Any]:
     """What the command line says, by the names of the fields."""
     parser = _Parser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     for name in USAGE[command].valued:
-        parser.add_argument(f"--{name}")
+        parser.add_argument(f"--{name}", dest=FIELDS.get(name, name.replace("-", "_")))
     for name in USAGE[command].flags:
         parser.add_argument(f"--{name}", action="store_true")
     if {"-h", "--help"} & {*words}:
         raise UsageWanted(USAGE[command].text)
     for name in USAGE[command].positional:
-        parser.add_argument(name)
+        parser.add_argument(name.rstrip("?"), nargs="?" if name.endswith("?") else None)
     known, unknown = parser.parse_known_args(list(words))
     found = vars(known)
     if unknown:
@@ -205,10 +220,13 @@ def _numbers(options: Options) -> Options:
 
 def _check_emulator(options: Options, host: str) -> None:
     """Raise DeployError where somebody may think that a command is about an emulator, and it isn't."""
-    if host and options.command in OPERATIONS:
+    if host and options.command in OPERATIONS and not options.emulator:
         raise DeployError(
-            f"PUBSUB_EMULATOR_HOST is {host}, but this command is about Google Cloud: unset it first"
+            f"PUBSUB_EMULATOR_HOST is {host}, but this command is about Google Cloud: unset it first, or "
+            "give --emulator where the command has that"
         )
+    if options.emulator and not (host and options.project):
+        raise DeployError("--emulator needs PUBSUB_EMULATOR_HOST and --project")
 
 
 def _mistakes(options: Options) -> Iterator[str]:

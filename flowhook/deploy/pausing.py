@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-from flowhook.deploy import alerts, backlog, kinds, lock, plan, state
+from flowhook.deploy import alerts, backlog, kinds, lock, moments, plan, state
 from flowhook.deploy.deployed import DOCTOR, push_to
 from flowhook.deploy.errors import DeployError
 from flowhook.deploy.resources import CONSUME, PAUSED, Resource
@@ -63,7 +63,7 @@ def rows(run: Deployment) -> Iterator[Row]:
         if since := subscription["labels"].get(PAUSED):
             what = f"handler {plan.handler_of(run.place, name)}"
             yield Row(
-                what, True, f"paused since {backlog.moment(float(since))}{_waiting(run, name, subscription)}"
+                what, True, f"paused since {moments.shown(float(since))}{_waiting(run, name, subscription)}"
             )
 
 
@@ -81,7 +81,7 @@ def _waiting(run: Deployment, name: str, subscription: Document) -> str:
         return "; how many wait is not measured yet"
     oldest = ""
     if waits.oldest is not None:
-        dropped = backlog.moment(backlog.kept_until(subscription, waits.oldest))
+        dropped = moments.shown(backlog.kept_until(subscription, waits.oldest))
         oldest = f", the oldest until {dropped}"
     return f"; about {waits.count} wait{oldest}"
 
