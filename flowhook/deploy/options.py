@@ -230,7 +230,8 @@ def _check_emulator(options: Options, host: str) -> None:
 
 
 def _mistakes(options: Options) -> Iterator[str]:
-    if options.project and not PROJECT.fullmatch(options.project):
+    # An emulator takes any name for a project.
+    if options.project and not options.emulator and not PROJECT.fullmatch(options.project):
         yield f"--project {options.project}: it is no project's id"
     if not NAME.fullmatch(options.name):
         yield f"--name {options.name}: 3 to 22 of a-z, 0-9 and -, a letter first"
