@@ -56,7 +56,8 @@ def _alerts(
             "dead letters",
             "A handler has given up on an event, which waits in the subscription "
             f"`{place.called('dead-letters')}` for 31 days, with the subscription that it comes from in its "
-            "attributes. The log says why it failed. Mend the handler, deploy, and publish what waits again.",
+            "attributes. The log says why it failed. Mend the handler, deploy, and send it again: "
+            "`./deploy.sh dead-letters redrive`.",
             [("dead letters", _undelivered(place.called("dead-letters")))],
         )
     yield (
