@@ -12,6 +12,7 @@ from flowhook.deploy import (
     kept,
     options,
     pausing,
+    replay,
     retirement,
     rollback,
     rotation,
@@ -235,6 +236,12 @@ def letters(wanted: Options, around: Surroundings) -> int:
     return 0
 
 
+def send_again(wanted: Options, around: Surroundings) -> int:
+    """Send a handler the events of a time again."""
+    replay.replay(operating(wanted, around))
+    return 0
+
+
 COMMANDS: Mapping[str, Callable[[Options, Surroundings], int]] = {
     "deploy": deploy,
     "status": status,
@@ -243,6 +250,7 @@ COMMANDS: Mapping[str, Callable[[Options, Surroundings], int]] = {
     "delete": delete,
     "pause": pause,
     "resume": resume,
+    "replay": send_again,
     "dead-letters": letters,
     "rejected": letters,
 }

@@ -84,7 +84,7 @@ def redrive(run: Deployment, box: str) -> None:
     sent, stay = Counter[str](), Counter[str]()
     with reading(run.api, run.place, run.place.called(box)) as look:
         for batch in look.batches():
-            _send(run, look, list(_addressed(run, box, _of(run, batch), stay)), sent)
+            send(run, look, list(_addressed(run, box, _of(run, batch), stay)), sent)
             run.tell(f"{sent.total()} of {len(found)} sent")
     for why, count in sorted(stay.items()):
         run.tell(f"{count} stay: {why}")
@@ -241,7 +241,7 @@ def _subscriptions(run: Deployment, handler: str) -> list[dict[str, dict[str, st
     return [run.state.found["subscription", name] for name in names]
 
 
-def _send(run: Deployment, look: Reading, parcels: Sequence[Parcel], sent: Counter[str]) -> None:
+def send(run: Deployment, look: Reading, parcels: Sequence[Parcel], sent: Counter[str]) -> None:
     """Publish, then acknowledge, a request's worth at a time."""
     by_id = {parcel.message.id: parcel for parcel in parcels}
     for topic in dict.fromkeys(parcel.topic for parcel in parcels):

@@ -12,9 +12,8 @@ from flowhook.deploy.messages import Pulled
 from flowhook.deploy.resources import Place
 from flowhook.deploy.rest import Api
 
-# An empty answer is no proof that nothing waits, so many of them in a row will do.
-EMPTY_ANSWERS = 3
-# Seconds between two of them.
+# Seconds. An empty answer is no proof that nothing waits; nothing but such answers for a while will do.
+QUIET = 2.0
 PAUSE = 1.0
 RELEASED_AT_ONCE = 1000
 
@@ -25,7 +24,8 @@ class Reading:
     What is published meanwhile is none of it: what is sent again and comes back would be sent for ever.
     """
 
-    def __init__(self, api: Api, place: Place, subscription: str) -> None:
+    def __init__(self, api: Api, place: Place, subscription: str, quiet: float) -> None:
+        self._quiet = quiet
         self._api = api
         self._place = place
         self._subscription = subscription
@@ -37,15 +37,18 @@ class Reading:
 
     def batches(self) -> Iterator[list[Pulled]]:
         """What is there, a hundred at most at once, until nothing new comes."""
-        empty = 0
-        while empty < EMPTY_ANSWERS:
+        clock = self._api.clock
+        came_at = clock.now()
+        while True:
             fresh = self._fresh()
-            empty = 0 if fresh else empty + 1
             self.seen += len(fresh)
             if fresh:
                 yield fresh
-            elif empty < EMPTY_ANSWERS:
-                self._api.clock.sleep(PAUSE)
+                came_at = clock.now()
+            elif clock.now() - came_at < self._quiet:
+                clock.sleep(PAUSE)
+            else:
+                return
 
     def acknowledge(self, done: Sequence[Pulled]) -> None:
         """Have these not come again: they are somewhere else now."""
@@ -79,9 +82,12 @@ class Reading:
 
 
 @contextmanager
-def reading(api: Api, place: Place, subscription: str) -> Iterator[Reading]:
-    """A look through a subscription, which gives back at the end what it has only looked at."""
-    look = Reading(api, place, subscription)
+def reading(api: Api, place: Place, subscription: str, quiet: float = QUIET) -> Iterator[Reading]:
+    """A look through a subscription, until nothing has come for `quiet` seconds.
+
+    It gives back at the end what it has only looked at.
+    """
+    look = Reading(api, place, subscription, quiet)
     try:
         yield look
     finally:

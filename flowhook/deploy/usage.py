@@ -23,7 +23,7 @@ USAGE = {
     "deploy": Usage(
         """Usage: ./deploy.sh [--project P] [--region R] [--name N] [--delivery D] [--dry-run] [--yes] ...
        ./deploy.sh status | rotate-secret | rollback | delete [--help]
-       ./deploy.sh pause | resume | dead-letters | rejected [--help]
+       ./deploy.sh pause | resume | replay | dead-letters | rejected [--help]
 
 Makes what is missing, changes what differs, deploys, and proves that it works. Run it again at any time.
 
@@ -158,5 +158,20 @@ Bodies that are no events, and events that a handler rejected, for 31 days.
         (*WHERE, *SELECTING, "as", "output"),
         ("again", "body", "json", "dry-run", "yes", "emulator"),
         ("action", "id?"),
+    ),
+    "replay": Usage(
+        f"""Usage: ./deploy.sh replay HANDLER --since 2h [--to T] [--type packets.*] [--entity PATH]
+       {PLACE} [--dry-run] [--yes]
+
+Sends the events of a time to this handler again, and to no other, as far as the topic still has them
+(RETENTION_DAYS). A handler with once=True runs once more for each, once a replay. Interrupted, run it again
+with the same words within a day: it goes on.
+
+  --since 2h           2 hours ago, or a time (2026-05-01T08:00Z); --from is the same
+  --to T               until then; default: now
+""",
+        (*WHERE, "type", "entity", "since", "from", "to"),
+        ("dry-run", "yes"),
+        ("handler",),
     ),
 }

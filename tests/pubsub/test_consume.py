@@ -237,3 +237,18 @@ def test_both_deliveries_call_the_same_handlers_with_equal_events(emulator: Emul
             assert both.receive.post(samples.load(name), TRACE).status_code == 200
         until(lambda: len(handled_by(both.consume, "mine.works")) == 24)
         assert sorted(seen(both.consume)) == expected
+
+
+def test_what_is_sent_again_goes_to_the_handler_that_it_names(consumer: Receiver) -> None:
+    event = samples.load("packets.updated")
+    before = len(seen(consumer))
+    named = envelope(event)
+    named["message"]["attributes"] = {"handler": "mine.works", "replay": "1"}
+    assert push(consumer, "/replay", named).status_code == 204
+    (line,) = seen(consumer)[before:]
+    assert line.startswith("works packets.updated")
+    named["message"]["attributes"] = {"handler": "mine.nobody"}
+    assert push(consumer, "/replay", named).status_code == 404
+    # One that names no handler is for none, and not for all.
+    assert push(consumer, "/replay", envelope(event)).status_code == 404
+    assert len(seen(consumer)) == before + 1
