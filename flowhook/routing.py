@@ -88,7 +88,7 @@ class Router:
         return partial(self._deliver_to, self._named(path.removeprefix("/")))
 
     async def _replay(self, event: Envelope) -> Outcome:
-        return await self._deliver_to(self._named(event.handler), event)
+        return await self._deliver_to(self._named(event.handler), event, event.replay)
 
     def _named(self, name: str) -> Handler:
         for handler in (*self._handlers, BUILT_IN):
@@ -96,23 +96,23 @@ class Router:
                 return handler
         raise UnknownHandler("No handler has this name.")
 
-    async def _deliver_to(self, handler: Handler, event: Envelope) -> Outcome:
+    async def _deliver_to(self, handler: Handler, event: Envelope, replay: str = "") -> Outcome:
         if handler not in self._wanting(event):
             return await ignore(event)
-        results = await self._run([handler], event)
+        results = await self._run([handler], event, replay)
         return _outcome(event, results) if results else await ignore(event)
 
     def _wanting(self, event: Envelope) -> list[Handler]:
         candidates = (BUILT_IN,) if canary.is_canary(event) else self._handlers
         return [h for h in candidates if h.wants(event.type) and not h.missing(os.environ)]
 
-    async def _run(self, handlers: list[Handler], envelope: Envelope) -> dict[str, Result]:
-        """Run those that take the event, and return the result of each."""
+    async def _run(self, handlers: list[Handler], envelope: Envelope, replay: str = "") -> dict[str, Result]:
+        """Run those that take the event, and return the result of each; `replay` is for the ledger."""
         if not handlers:
             return {}
         event = envelope.open()
         chosen = [handler for handler in handlers if handler.takes(event)]
-        run = partial(self._run_one, event=event, replay=envelope.replay)
+        run = partial(self._run_one, event=event, replay=replay)
         if len(chosen) == 1:
             # The usual case behind a subscription. One handler needs no tasks to run beside each other.
             return {chosen[0].name: await run(chosen[0])}

@@ -8,6 +8,7 @@ from flowhook.deploy.options import Options
 from flowhook.deploy.resources import OURS, RECEIVE, Place, Resource
 
 MINUTES = 60
+WAITING = "waiting"
 # A handler's oldest event may wait this long before somebody is told.
 OLDEST = 15 * MINUTES
 # Of the answers of receive, one in twenty.
@@ -38,6 +39,12 @@ def planned(options: Options, place: Place, watched: Sequence[str], channel: str
         )
 
 
+def waiting(options: Options, place: Place, watched: Sequence[str], channel: str) -> Resource | None:
+    """The alert about handlers that are not done with their events; None where there is none to watch."""
+    name = f"{place.name}: {WAITING}"
+    return next((r for r in planned(options, place, watched, channel) if r.name == name), None)
+
+
 Condition = tuple[str, dict[str, Any]]
 
 
@@ -49,7 +56,8 @@ def _alerts(
             "dead letters",
             "A handler has given up on an event, which waits in the subscription "
             f"`{place.called('dead-letters')}` for 31 days, with the subscription that it comes from in its "
-            "attributes. The log says why it failed. Mend the handler, deploy, and publish what waits again.",
+            "attributes. The log says why it failed. Mend the handler, deploy, and send it again: "
+            "`./deploy.sh dead-letters redrive`.",
             [("dead letters", _undelivered(place.called("dead-letters")))],
         )
     yield (
@@ -75,7 +83,7 @@ def _alerts(
     )
     if watched:
         yield (
-            "waiting",
+            WAITING,
             "The handler that ${resource.label.subscription_id} is named after has not been done with an "
             "event for 15 minutes: it fails or is too slow. Its log says which; the event is tried again.",
             [("oldest event", _oldest(watched))],

@@ -9,7 +9,10 @@ from flowhook.deploy import (
     deletion,
     deployment,
     diff,
+    kept,
     options,
+    pausing,
+    replay,
     retirement,
     rollback,
     rotation,
@@ -19,7 +22,7 @@ from flowhook.deploy.clock import PATIENCE
 from flowhook.deploy.errors import DeployError
 from flowhook.deploy.options import Options, UsageWanted
 from flowhook.deploy.resources import RECEIVE
-from flowhook.deploy.run import Deployment, agreed, opened
+from flowhook.deploy.run import Deployment, agreed, opened, operating
 from flowhook.deploy.surroundings import Row, Surroundings, Visit
 
 # What a running receiver is given to answer, where nothing has just been changed.
@@ -137,7 +140,10 @@ def where(run: Deployment) -> Mapping[str, str]:
 
 def prove(run: Deployment, patience: float) -> int:
     """Show what is there, and send the doctor through it. Gives 0 if all is well."""
-    rows = list(comparison.rows(run.plan(), run.state, run.place))
+    paused = list(pausing.rows(run))
+    for row in paused:
+        run.tell(f"{row.what}: {row.seen}")
+    rows = [*comparison.rows(run.plan(), run.state, run.place), *paused]
     url = address(run)
     rows += run.around.doctor.examine(visit(run, url, patience if run.changed else NO_CHANGE_PATIENCE))
     well = all(row.ok for row in rows)
@@ -212,10 +218,39 @@ def delete(wanted: Options, around: Surroundings) -> int:
     return 0
 
 
+def pause(wanted: Options, around: Surroundings) -> int:
+    """Push nothing to a handler for the time being."""
+    pausing.pause(opened(wanted, around))
+    return 0
+
+
+def resume(wanted: Options, around: Surroundings) -> int:
+    """Push to it again."""
+    pausing.resume(opened(wanted, around))
+    return 0
+
+
+def letters(wanted: Options, around: Surroundings) -> int:
+    """Look at what is kept, send it again, export or drop it."""
+    kept.act(operating(wanted, around), wanted.command)
+    return 0
+
+
+def send_again(wanted: Options, around: Surroundings) -> int:
+    """Send a handler the events of a time again."""
+    replay.replay(operating(wanted, around))
+    return 0
+
+
 COMMANDS: Mapping[str, Callable[[Options, Surroundings], int]] = {
     "deploy": deploy,
     "status": status,
     "rotate-secret": rotate,
     "rollback": roll_back,
     "delete": delete,
+    "pause": pause,
+    "resume": resume,
+    "replay": send_again,
+    "dead-letters": letters,
+    "rejected": letters,
 }

@@ -7,7 +7,7 @@ from flowhook.deploy.resources import CONSUME, FUNCTIONS, RECEIVE, Resource
 from flowhook.deploy.run import Deployment, agreed
 
 ROLES = ("build", RECEIVE, CONSUME, "push")
-TOPICS = ("events", "rejected", "dead-letters")
+TOPICS = ("events", "rejected", "dead-letters", "replay")
 KEPT = "dead-letters"
 
 

@@ -1,11 +1,13 @@
 """What a deployment knows of what it deploys: the only module here that imports others of flowhook."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from flowhook import canary, envelope
 from flowhook.categories import Pattern
+from flowhook.deploy.errors import DeployError
+from flowhook.errors import Refused
 from flowhook.handler import Handler
 from flowhook.pubsub import messages, subscriptions
 from flowhook.secret import SHORT
@@ -42,6 +44,22 @@ def doctors_event() -> tuple[bytes, Mapping[str, str]]:
     """An event of the doctor's that nobody else sends, with the attributes that its message has."""
     event = envelope.read(canary.body(secrets.token_hex(8)))
     return event.body, messages.of_event(event).attributes
+
+
+def attributes_of(body: bytes) -> Mapping[str, str] | None:
+    """The attributes of an event's message; None where the body is no event."""
+    try:
+        return messages.of_event(envelope.read(body)).attributes
+    except Refused:
+        return None
+
+
+def matching(pattern: str) -> Callable[[str], bool]:
+    """Whether a type of events is one of a pattern. Raises DeployError where it is none."""
+    try:
+        return Pattern.parse(pattern).matches
+    except ValueError as mistake:
+        raise DeployError(f"--type {pattern}: {mistake}") from None
 
 
 def _nothing(_event: object) -> None:

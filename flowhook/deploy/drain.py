@@ -6,10 +6,9 @@ https://cloud.google.com/pubsub/docs/monitoring#keep_subscribers_healthy
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-from flowhook.deploy import messages
+from flowhook.deploy import messages, moments
 from flowhook.deploy.kinds import KINDS, MONITORING
 from flowhook.deploy.messages import Pulled
 from flowhook.deploy.plan import handler_of
@@ -28,15 +27,15 @@ PULLED_EVERY = 5.0
 
 @dataclass(frozen=True)
 class Sample:
-    """At a time, how old the oldest message was that waited; 0 where none did."""
+    """A value at a time: how old the oldest message was that waited, 0 where none did."""
 
     at: float
-    age: float
+    value: float
 
     @property
     def oldest(self) -> float:
         """When that message was published."""
-        return self.at - self.age
+        return self.at - self.value
 
 
 def drained(samples: Sequence[Sample], since: float) -> bool:
@@ -59,16 +58,16 @@ def wait(api: Api, place: Place, since: Mapping[str, float], seconds: float) -> 
         api.clock.sleep(min(EVERY, remaining))
 
 
-def samples(api: Api, place: Place, subscription: str) -> list[Sample]:
+def samples(api: Api, place: Place, subscription: str, metric: str = METRIC) -> list[Sample]:
     """What was measured lately."""
     now = api.clock.now()
     found = api.pages(
         f"{MONITORING}/projects/{place.project}/timeSeries",
         "timeSeries",
         {
-            "filter": f'metric.type = "{METRIC}" AND resource.labels.subscription_id = "{subscription}"',
-            "interval.startTime": _stamp(now - WINDOW),
-            "interval.endTime": _stamp(now),
+            "filter": f'metric.type = "{metric}" AND resource.labels.subscription_id = "{subscription}"',
+            "interval.startTime": moments.stamp(now - WINDOW),
+            "interval.endTime": moments.stamp(now),
             "view": "FULL",
         },
     )
@@ -102,7 +101,7 @@ def bury(api: Api, place: Place, subscription: str, quiet: float) -> int:
             messages.publish(api, place, place.called("dead-letters"), letters)
             messages.acknowledge(api, place, subscription, waiting)
             moved += len(waiting)
-        if any(_time(message.published) <= stopped for message in waiting):
+        if any(moments.stamped(message.published) <= stopped for message in waiting):
             quiet_since = api.clock.now()
         elif not waiting:
             api.clock.sleep(PULLED_EVERY)
@@ -113,7 +112,8 @@ def _letter(place: Place, subscription: str, message: Pulled) -> dict[str, str]:
     """The attributes of a dead letter: those that Pub/Sub gives its own, and whose it was."""
     return {
         **message.attributes,
-        "handler": handler_of(place, subscription),
+        # What an operator had sent again names its handler itself.
+        "handler": handler_of(place, subscription) or message.attributes.get("handler", ""),
         "CloudPubSubDeadLetterSourceSubscription": subscription,
         "CloudPubSubDeadLetterSourceSubscriptionProject": place.project,
         "CloudPubSubDeadLetterSourceTopicPublishTime": message.published,
@@ -128,18 +128,6 @@ def names(subscriptions: Iterable[str]) -> str:
 def _sample(point: Mapping[str, Any]) -> Sample:
     value = point.get("value", {})
     return Sample(
-        _time(point["interval"]["endTime"]), float(value.get("int64Value", value.get("doubleValue", 0)))
+        moments.stamped(point["interval"]["endTime"]),
+        float(value.get("int64Value", value.get("doubleValue", 0))),
     )
-
-
-def _time(stamp: str) -> float:
-    """Seconds since 1970; the stamps of Google's APIs have up to nine digits after the point."""
-    if not stamp:
-        return 0.0
-    whole, _, fraction = stamp.rstrip("Z").partition(".")
-    base = datetime.fromisoformat(whole.partition("+")[0]).replace(tzinfo=UTC).timestamp()
-    return base + (float(f"0.{fraction.partition('+')[0]}") if fraction else 0.0)
-
-
-def _stamp(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

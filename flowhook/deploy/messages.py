@@ -12,6 +12,8 @@ from flowhook.deploy.resources import OURS, Place
 from flowhook.deploy.rest import Api
 
 PULLED_AT_ONCE = 100
+# Bytes; a request may have 10 MB, and a message is at most as long: https://cloud.google.com/pubsub/quotas
+PUBLISHED_AT_ONCE = 8_000_000
 # The label of a tap: since when it is there, in seconds since 1970.
 TAP = "flowhook-tap"
 # Should this process die, Pub/Sub removes a tap after the shortest time that it allows.
@@ -30,10 +32,11 @@ class Pulled:
     data: bytes
     attributes: Mapping[str, str]
     published: str
+    id: str = ""
 
 
 def publish(api: Api, place: Place, topic: str, messages: Sequence[tuple[bytes, Mapping[str, str]]]) -> None:
-    """Publish to a topic, all in one request."""
+    """Publish to a topic, all in one request; `groups` makes what fits into one."""
     body = [{"data": base64.b64encode(data).decode(), "attributes": dict(given)} for data, given in messages]
     api.request("POST", f"{PUBSUB}/projects/{place.project}/topics/{topic}:publish", {"messages": body})
 
@@ -50,6 +53,29 @@ def acknowledge(api: Api, place: Place, subscription: str, messages: Sequence[Pu
     if messages:
         ids = [message.ack_id for message in messages]
         api.request("POST", f"{_address(place, subscription)}:acknowledge", {"ackIds": ids})
+
+
+def release(api: Api, place: Place, subscription: str, ack_ids: Sequence[str]) -> None:
+    """Have messages delivered again at once."""
+    body = {"ackIds": list(ack_ids), "ackDeadlineSeconds": 0}
+    api.request("POST", f"{_address(place, subscription)}:modifyAckDeadline", body)
+
+
+def groups(messages: Sequence[Pulled]) -> Iterator[list[Pulled]]:
+    """The same in groups, each of which fits into one request to publish."""
+    group: list[Pulled] = []
+    for message in messages:
+        if group and sum(map(_size, group)) + _size(message) > PUBLISHED_AT_ONCE:
+            yield group
+            group = []
+        group.append(message)
+    if group:
+        yield group
+
+
+def _size(message: Pulled) -> int:
+    """About the bytes that a message takes in a request."""
+    return len(message.data) + sum(len(name) + len(value) for name, value in message.attributes.items())
 
 
 class Tap:
@@ -91,7 +117,13 @@ def tapped(api: Api, place: Place, topic: str, filter_: str) -> Iterator[Tap]:
 def _pulled(received: Mapping[str, Any]) -> Pulled:
     message = received["message"]
     data = base64.b64decode(message.get("data", ""))
-    return Pulled(received["ackId"], data, message.get("attributes", {}), message.get("publishTime", ""))
+    return Pulled(
+        received["ackId"],
+        data,
+        message.get("attributes", {}),
+        message.get("publishTime", ""),
+        message.get("messageId", ""),
+    )
 
 
 def _address(place: Place, subscription: str) -> str:

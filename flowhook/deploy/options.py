@@ -19,6 +19,10 @@ from flowhook.deploy.errors import DeployError
 from flowhook.deploy.usage import USAGE
 
 COMMANDS = tuple(USAGE)
+# Those that look after what is deployed. All of them concern messages.
+OPERATIONS = ("pause", "resume", "replay", "dead-letters", "rejected")
+# Options whose field has another name.
+FIELDS = {"from": "since", "to": "until", "as": "rename"}
 ENV_FILE = ".env.deploy"
 DELIVERIES = ("pubsub", "inline")
 PUBLIC = ("iam", "no-check")
@@ -85,6 +89,21 @@ class Options:
     all: bool = False
     finish: bool = False
     break_lock: bool = False
+    # The handler that a command is about.
+    handler: str = ""
+    # What to do with letters, and which of them.
+    action: str = ""
+    id: str = ""
+    type: str = ""
+    entity: str = ""
+    reason: str = ""
+    since: str = ""
+    until: str = ""
+    rename: str = ""
+    output: str = ""
+    again: bool = False
+    body: bool = False
+    emulator: bool = False
     # flowhook's own settings, for both functions.
     settings: Mapping[str, str] = field(default_factory=dict)
     # Everything else of the env file, for whoever runs handlers.
@@ -109,6 +128,7 @@ def read(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> O
     values, others = _split(_lines(path, "env_file" in typed))
     options = Options(command=command, **{**values, **typed, "env_file": path}, **others)
     options = _numbers(options)
+    _check_emulator(options, environment.get("PUBSUB_EMULATOR_HOST", ""))
     if not options.project:
         options = replace(options, project=environment.get("CLOUDSDK_CORE_PROJECT", ""))
     for mistake in _mistakes(options):
@@ -129,14 +149,15 @@ def _typed(command: str, words: Sequence[str]) -> dict[str, Any]:
     """What the command line says, by the names of the fields."""
     parser = _Parser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     for name in USAGE[command].valued:
-        parser.add_argument(f"--{name}")
+        parser.add_argument(f"--{name}", dest=FIELDS.get(name, name.replace("-", "_")))
     for name in USAGE[command].flags:
         parser.add_argument(f"--{name}", action="store_true")
-    parser.add_argument("-h", "--help", action="store_true")
+    if {"-h", "--help"} & {*words}:
+        raise UsageWanted(USAGE[command].text)
+    for name in USAGE[command].positional:
+        parser.add_argument(name.rstrip("?"), nargs="?" if name.endswith("?") else None)
     known, unknown = parser.parse_known_args(list(words))
     found = vars(known)
-    if found.pop("help", False):
-        raise UsageWanted(USAGE[command].text)
     if unknown:
         raise DeployError(f"unknown argument {unknown[0]}; ./deploy.sh {command} --help")
     return found
@@ -197,8 +218,20 @@ def _numbers(options: Options) -> Options:
     return replace(options, **changes)
 
 
+def _check_emulator(options: Options, host: str) -> None:
+    """Raise DeployError where somebody may think that a command is about an emulator, and it isn't."""
+    if host and options.command in OPERATIONS and not options.emulator:
+        raise DeployError(
+            f"PUBSUB_EMULATOR_HOST is {host}, but this command is about Google Cloud: unset it first, or "
+            "give --emulator where the command has that"
+        )
+    if options.emulator and not (host and options.project):
+        raise DeployError("--emulator needs PUBSUB_EMULATOR_HOST and --project")
+
+
 def _mistakes(options: Options) -> Iterator[str]:
-    if options.project and not PROJECT.fullmatch(options.project):
+    # An emulator takes any name for a project.
+    if options.project and not options.emulator and not PROJECT.fullmatch(options.project):
         yield f"--project {options.project}: it is no project's id"
     if not NAME.fullmatch(options.name):
         yield f"--name {options.name}: 3 to 22 of a-z, 0-9 and -, a letter first"

@@ -47,6 +47,8 @@ DOCTOR = Declared(deployed.DOCTOR, (), MAX_ATTEMPTS)
 DOCTOR_FILTER = f'attributes.entity_key = "{deployed.DOCTOR_KEY}"'
 # The variable of `consume` that nothing but a rollback reads.
 HANDLERS = "FLOWHOOK_HANDLERS"
+# The topic of what operators send again, its subscription, and the path that this pushes to.
+REPLAY = "replay"
 # The letters of a hash that tell a subscription from its predecessor.
 HASH = 8
 
@@ -128,6 +130,11 @@ def handler_of(place: Place, subscription: str) -> str:
     return handler if subscription.startswith(f"{place.name}-") and "." in handler else ""
 
 
+def is_pushed(place: Place, subscription: str) -> bool:
+    """Whether a subscription of this installation is one that is pushed to `consume`, unless it is paused."""
+    return bool(handler_of(place, subscription)) or subscription == place.called(REPLAY)
+
+
 def _accounts(options: Options, place: Place) -> Iterator[Resource]:
     for role in ("build", RECEIVE, *((CONSUME, "push") if options.pubsub else ())):
         yield Resource("account", place.account(role))
@@ -142,6 +149,7 @@ def _topics(options: Options, place: Place) -> Iterator[Resource]:
             "topic", place.called("events"), {"labels": labels, "messageRetentionDuration": retained}
         )
         yield Resource("topic", place.called("dead-letters"), {"labels": labels})
+        yield Resource("topic", place.called(REPLAY), {"labels": labels})
 
 
 def _kept(options: Options, place: Place) -> Iterator[Resource]:
@@ -167,14 +175,26 @@ def _pushed(options: Options, place: Place, handlers: Sequence[Declared], facts:
             **_common(place, "events", filter_),
             "labels": {OURS: place.name, **({PAUSED: paused} if paused else {})},
             **_manners(options, place, handler),
-            "pushConfig": _push_config(place, path, facts.consume_url) if pushing else {},
+            "pushConfig": push_config(place, path, facts.consume_url) if pushing else {},
         }
         yield Resource("subscription", name, fields)
+    yield _replayed(options, place, handlers, facts)
+
+
+def _replayed(options: Options, place: Place, handlers: Sequence[Declared], facts: Facts) -> Resource:
+    """The subscription of what operators send again; each message names its handler, the slowest decides."""
+    slowest = max((handler.timeout or 0.0 for handler in handlers), default=0.0)
+    longest = Declared(REPLAY, (), MAX_ATTEMPTS, max(slowest, options.delivery_timeout))
+    pushed = push_config(place, f"/{REPLAY}", facts.consume_url) if facts.consume_url else {}
+    fields = {**_common(place, REPLAY, ""), **_manners(options, place, longest), "pushConfig": pushed}
+    return Resource("subscription", place.called(REPLAY), fields)
 
 
 def _watched(place: Place, pushed: Sequence[Resource], facts: Facts) -> list[str]:
     """The subscriptions of handlers that are not paused: only they have an oldest event to worry about."""
-    return [resource.name for resource in pushed if handler_of(place, resource.name) not in facts.paused]
+    return sorted(
+        resource.name for resource in pushed if handler_of(place, resource.name) not in facts.paused
+    )
 
 
 def _name(place: Place, handler: str, filter_: str, facts: Facts) -> str:
@@ -197,7 +217,8 @@ def _manners(options: Options, place: Place, handler: Declared) -> dict[str, Any
     }
 
 
-def _push_config(place: Place, path: str, url: str) -> dict[str, Any]:
+def push_config(place: Place, path: str, url: str) -> dict[str, Any]:
+    """How a subscription pushes to a path of `consume`, whose address is `url`."""
     token = {"serviceAccountEmail": place.account("push"), "audience": url}
     return {"pushEndpoint": f"{url}{path}", "oidcToken": token}
 

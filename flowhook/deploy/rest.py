@@ -33,6 +33,7 @@ SHORT_PATIENCE = 60.0
 FRESH = 10.0
 # Those that gcloud and other clients of this machine read, the first that is set.
 AUTHORITIES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE")
+PUBSUB = "https://pubsub.googleapis.com/"
 LOGIN = "are you logged in (gcloud auth login)?"
 
 
@@ -57,6 +58,26 @@ class GcloudLogin(Credentials):
                 raise DeployError(f"gcloud has no token; {LOGIN}\n{done.stderr.strip()}")
             self.token = done.stdout.strip()
             self._asked_at = time.monotonic()
+
+
+class Emulated(requests.Session):
+    """Reaches the Pub/Sub emulator at an address; raises DeployError for everything else."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__()
+        self._host = host
+        self.trust_env = False
+
+    def request(self, method: Any, url: Any, *given: Any, **more: Any) -> requests.Response:
+        """Ask the emulator."""
+        if not str(url).startswith(PUBSUB):
+            raise DeployError(f"the Pub/Sub emulator can't answer {method} {url}")
+        return super().request(method, str(url).replace(PUBSUB, f"http://{self._host}/", 1), *given, **more)
+
+
+def emulator() -> Emulated:
+    """A session with the emulator of PUBSUB_EMULATOR_HOST."""
+    return Emulated(os.environ["PUBSUB_EMULATOR_HOST"])
 
 
 def login() -> AuthorizedSession:

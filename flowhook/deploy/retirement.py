@@ -45,10 +45,11 @@ def superseded(run: Deployment) -> dict[str, Resource]:
 
 
 def orphans(run: Deployment) -> list[str]:
-    """The subscriptions of handlers that are no more."""
-    planned = {plan.handler_of(run.place, name) for name in run.plan().names("subscription")}
-    found = {name: plan.handler_of(run.place, name) for name in run.state.ours("subscription", run.place)}
-    return sorted(name for name, handler in found.items() if handler and handler not in planned)
+    """The subscriptions of handlers that are no more, and that of replays where there are none."""
+    names = run.plan().names("subscription")
+    planned = {plan.handler_of(run.place, name) for name in names}
+    pushed = [n for n in run.state.ours("subscription", run.place) if plan.is_pushed(run.place, n)]
+    return sorted(n for n in pushed if n not in names and plan.handler_of(run.place, n) not in planned - {""})
 
 
 def retire_handlers(run: Deployment) -> None:

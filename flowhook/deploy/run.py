@@ -127,6 +127,16 @@ def opened(options: Options, around: Surroundings) -> Deployment:
     return Deployment(options, around, api, place, state=State(apis))
 
 
+def operating(options: Options, around: Surroundings) -> Deployment:
+    """A run that knows what is there; with --emulator in the emulator, which has nothing but messages."""
+    if options.emulator:
+        api = Api(around.emulator(), around.clock, around.tell)
+        return Deployment(options, around, api, Place(options.project, "", options.region, options.name))
+    run = opened(options, around)
+    run.state = state.read(run.api, run.place, run.state.apis)
+    return run
+
+
 def agreed(run: Deployment, question: str) -> None:
     """Have somebody say yes before anything is changed. Raises DeployError where nobody does."""
     if run.options.yes:

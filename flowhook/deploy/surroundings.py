@@ -83,6 +83,7 @@ class Surroundings:
     folder: Path
     doctor: Doctor
     login: Callable[[], requests.Session] = rest.login
+    emulator: Callable[[], requests.Session] = rest.emulator
     gcloud: Gcloud = functions.gcloud
     clock: Clock = field(default_factory=Clock)
     # What the handlers in a folder declare, and whether the source there would start with some settings.

@@ -4,20 +4,26 @@ from typing import NamedTuple
 
 
 class Usage(NamedTuple):
-    """A command's text, and its options: those with a value, those without."""
+    """A command's text, and its options: those with a value, those without, those without a name."""
 
     text: str
     valued: tuple[str, ...]
     flags: tuple[str, ...] = ()
+    # What is given without a name, in this order; a question mark is after what may be missing.
+    positional: tuple[str, ...] = ()
 
 
 WHERE = ("project", "region", "name", "env-file")
 PLACE = "[--project P] [--region R] [--name N] [--env-file FILE]"
 
+SELECTION = "[--handler H] [--type T] [--entity PATH] [--reason R] [--since T] [--to T]"
+SELECTING = ("handler", "type", "entity", "reason", "since", "from", "to")
+
 USAGE = {
     "deploy": Usage(
         """Usage: ./deploy.sh [--project P] [--region R] [--name N] [--delivery D] [--dry-run] [--yes] ...
        ./deploy.sh status | rotate-secret | rollback | delete [--help]
+       ./deploy.sh pause | resume | replay | dead-letters | rejected [--help]
 
 Makes what is missing, changes what differs, deploys, and proves that it works. Run it again at any time.
 
@@ -83,5 +89,89 @@ Lists what is there, asks, and deletes it. Secrets, ledger and dead letters stay
 """,
         WHERE,
         ("all", "dry-run", "yes", "break-lock"),
+    ),
+    "pause": Usage(
+        f"""Usage: ./deploy.sh pause HANDLER {PLACE}
+       [--break-lock]
+
+Nothing is pushed to this handler any more; the others run on. What arrives for it waits as long as its
+subscription keeps it (RETENTION_DAYS). Deployments leave it paused.
+""",
+        WHERE,
+        ("break-lock",),
+        ("handler",),
+    ),
+    "resume": Usage(
+        f"""Usage: ./deploy.sh resume HANDLER {PLACE}
+       [--break-lock]
+
+Pushes to a paused handler again: first what has waited.
+""",
+        WHERE,
+        ("break-lock",),
+        ("handler",),
+    ),
+    "dead-letters": Usage(
+        f"""Usage: ./deploy.sh dead-letters list | show ID | redrive | export | drop
+       {PLACE} {SELECTION}
+       [--as HANDLER] [--again] [--body] [--output FILE] [--json] [--dry-run] [--yes] [--emulator]
+
+What handlers have given up on, for 31 days.
+
+  list                 a line of each; Pub/Sub can't browse, so it may not be all: n seen of about m
+  show ID              its attributes, and with --body its body
+  redrive              send each to the handler that failed, and to no other; it goes when it is sent
+  export               into a file, bodies included
+  drop                 export, then remove
+
+  --handler H, --type packets.*, --entity PATH, --reason R, --since 2h or a time (or --from), --to T
+                       only those; so does an ID after any of the commands
+  --as HANDLER         send to this handler, after a rename
+  --again              run it although the ledger of once=True has it as done
+  --output FILE        where to export to; it must not exist
+  --emulator           act on the emulator at PUBSUB_EMULATOR_HOST
+""",
+        (*WHERE, *SELECTING, "as", "output"),
+        ("again", "body", "json", "dry-run", "yes", "emulator"),
+        ("action", "id?"),
+    ),
+    "rejected": Usage(
+        f"""Usage: ./deploy.sh rejected list | show ID | redrive | export | drop
+       {PLACE} {SELECTION}
+       [--as HANDLER] [--again] [--body] [--output FILE] [--json] [--dry-run] [--yes] [--emulator]
+
+Bodies that are no events, and events that a handler rejected, for 31 days.
+
+  list                 a line of each; Pub/Sub can't browse, so it may not be all: n seen of about m
+  show ID              its attributes, and with --body its body
+  redrive              parse each again, and send it to the handler that rejected it, else to all
+  export               into a file, bodies included
+  drop                 export, then remove
+
+  --handler H, --type packets.*, --entity PATH, --reason R, --since 2h or a time (or --from), --to T
+                       only those; so does an ID after any of the commands
+  --as HANDLER         send to this handler, after a rename
+  --again              run it although the ledger of once=True has it as done
+  --output FILE        where to export to; it must not exist
+  --emulator           act on the emulator at PUBSUB_EMULATOR_HOST
+""",
+        (*WHERE, *SELECTING, "as", "output"),
+        ("again", "body", "json", "dry-run", "yes", "emulator"),
+        ("action", "id?"),
+    ),
+    "replay": Usage(
+        f"""Usage: ./deploy.sh replay HANDLER --since 2h [--to T] [--type packets.*] [--entity PATH]
+       {PLACE} [--dry-run] [--yes]
+
+Sends the events of a time to this handler again, and to no other, as far as the topic still has them
+(RETENTION_DAYS). A handler with once=True runs once more for each, once a replay. Interrupted, run it again
+with the same words within a day: it goes on.
+
+  --since 2h           2 hours ago, or a time (2026-05-01T08:00Z); --from is the same
+  --to T               until then; default: now
+""",
+        (*WHERE, "type", "entity", "since", "from", "to"),
+        ("dry-run", "yes"),
+        ("handler",),
     ),
 }

@@ -111,7 +111,7 @@ def test_the_topic_retains_and_what_is_kept_is_kept_for_a_month() -> None:
     found = made(Options(retention_days=3))
     topics = {r.name: r.wanted for r in found.of("topic")}
     assert topics["flowhook-events"]["messageRetentionDuration"] == "259200s"
-    kept = {r.name: r.wanted for r in found.of("subscription") if "." not in r.name}
+    kept = {r.name: r.wanted for r in found.of("subscription") if not r.wanted["pushConfig"]}
     assert set(kept) == {"flowhook-rejected", "flowhook-dead-letters"}
     assert {wanted["messageRetentionDuration"] for wanted in kept.values()} == {"2678400s"}
 
@@ -240,3 +240,16 @@ def test_an_address_makes_a_channel_and_the_alerts_go_through_it() -> None:
     assert {a.name for a in alerts} == {
         f"flowhook: {title}" for title in ("dead letters", "errors", "rejected", "refused", "waiting")
     }
+
+
+def test_what_is_sent_again_is_pushed_to_a_path_of_its_own_for_as_long_as_the_slowest_handler_takes() -> None:
+    found = made(Options(), Facts(URL), replace(LOG, timeout=25.0), CHAT)
+    (wanted,) = (r.wanted for r in found.of("subscription") if r.name == "flowhook-replay")
+    assert wanted["topic"] == "projects/flows-demo-1/topics/flowhook-replay"
+    assert wanted["pushConfig"]["pushEndpoint"] == f"{URL}/replay"
+    assert wanted["pushConfig"]["oidcToken"]["audience"] == URL
+    assert wanted["ackDeadlineSeconds"] == 25 + plan.ACK_MARGIN
+    assert (
+        wanted["deadLetterPolicy"]["deadLetterTopic"] == "projects/flows-demo-1/topics/flowhook-dead-letters"
+    )
+    assert (wanted["filter"], wanted["expirationPolicy"]) == ("", {})

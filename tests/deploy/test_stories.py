@@ -15,7 +15,9 @@ RECORDED = Path(__file__).parent / "installed_by_the_script.json"
 PUBLISHER, SUBSCRIBER = "roles/pubsub.publisher", "roles/pubsub.subscriber"
 INVOKER, AGENT_MEMBER = "roles/run.invoker", f"serviceAccount:{AGENT}"
 KEPT = {"flowhook-rejected", "flowhook-dead-letters"}
-TOPICS = {*KEPT, "flowhook-events"}
+# The subscription of what operators send again; it belongs to no handler.
+REPLAY = "replay"
+TOPICS = {*KEPT, "flowhook-events", "flowhook-replay"}
 RECEIVE, CONSUME = f"{REGION}/flowhook-receive", f"{REGION}/flowhook-consume"
 
 
@@ -70,7 +72,7 @@ def test_a_plan_can_be_read_by_a_program(desk: Desk) -> None:
 
 
 def test_a_first_deployment_grants_exactly_this(deployed: Desk) -> None:
-    assert handlers_of(pushed(deployed)) == {LOG, CHAT, "flowhook.doctor"}
+    assert handlers_of(pushed(deployed)) == {REPLAY, LOG, CHAT, "flowhook.doctor"}
     assert picture.grants(deployed.plane) == grants(pushed(deployed))
     assert set(deployed.plane.iam.accounts) == {account(r) for r in ("receive", "consume", "push", "build")}
     assert set(deployed.plane.pubsub.topics) == TOPICS
@@ -176,7 +178,7 @@ def test_a_new_handler_gets_its_subscription(deployed: Desk) -> None:
     deployed.handlers({**HANDLERS, "extra.welcome": ("users.*",)})
     ran = deployed.run("--yes")
     assert ran.status == 0, ran.output
-    assert handlers_of(pushed(deployed)) == {LOG, CHAT, "extra.welcome", "flowhook.doctor"}
+    assert handlers_of(pushed(deployed)) == {REPLAY, LOG, CHAT, "extra.welcome", "flowhook.doctor"}
     assert picture.grants(deployed.plane) == grants(pushed(deployed))
 
 
@@ -295,7 +297,7 @@ def test_what_the_script_of_before_had_installed_is_adopted(desk: Desk) -> None:
     assert [payload for _, payload in picture.taken(desk.plane)["secrets"]["flowhook-secret"]] == [
         b"the-secret-that-the-script-had-made"
     ]
-    assert handlers_of(pushed(desk)) == {LOG, CHAT, "flowhook.doctor"}
+    assert handlers_of(pushed(desk)) == {REPLAY, LOG, CHAT, "flowhook.doctor"}
     assert "flowhook-events" not in desk.plane.pubsub.found
     extra = {f"projects/{PROJECT}": {("roles/artifactregistry.writer", f"serviceAccount:{account('build')}")}}
     found = picture.grants(desk.plane)

@@ -209,5 +209,5 @@ def test_a_handler_that_is_off_is_no_ones(deployed: Desk) -> None:
     deployed.handlers({LOG: ("*",), "chat.notify": HANDLERS[CHAT]})
     ran = deployed.run("--yes", "--prune")
     assert ran.status == 0, ran.output
-    assert handlers_of(pushed(deployed)) == {LOG, "chat.notify", "flowhook.doctor"}
+    assert handlers_of(pushed(deployed)) == {"replay", LOG, "chat.notify", "flowhook.doctor"}
     assert picture.grants(deployed.plane) == grants(pushed(deployed))

@@ -169,7 +169,7 @@ def test_a_rollback_goes_on(fresh: Fresh) -> None:
         service = desk.plane.run.found[RECEIVE]
         assert len(service.serving) == 1, where
         assert desk.flows.statuses.keys() == {200}, where
-        assert len(pushed(desk)) == len(HANDLERS) + 2, where
+        assert len(pushed(desk)) == len(HANDLERS) + 3, where
     assert math.isfinite(desk.plane.time.now)
 
 

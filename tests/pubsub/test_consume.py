@@ -250,3 +250,18 @@ def test_a_replay_is_for_its_handler_alone_and_on_its_path_alone(consumer: Recei
     assert push(consumer, "/replay", replayed).status_code == 404
     assert push(consumer, "/replay", envelope(body)).status_code == 404
     assert push(consumer, "/mine.works", replayed).status_code == 204
+
+
+def test_what_is_sent_again_goes_to_the_handler_that_it_names(consumer: Receiver) -> None:
+    event = samples.load("packets.updated")
+    before = len(seen(consumer))
+    named = envelope(event)
+    named["message"]["attributes"] = {"handler": "mine.works", "replay": "1"}
+    assert push(consumer, "/replay", named).status_code == 204
+    (line,) = seen(consumer)[before:]
+    assert line.startswith("works packets.updated")
+    named["message"]["attributes"] = {"handler": "mine.nobody"}
+    assert push(consumer, "/replay", named).status_code == 404
+    # One that names no handler is for none, and not for all.
+    assert push(consumer, "/replay", envelope(event)).status_code == 404
+    assert len(seen(consumer)) == before + 1

@@ -331,6 +331,19 @@ def test_the_attribute_handler_means_nothing_on_any_other_path() -> None:
     assert outcome.handlers == ("m.a", "m.b")
 
 
+def test_the_attribute_replay_runs_nothing_again_on_any_other_path() -> None:
+    ran: list[object] = []
+    made = router(handler(ran.append, "m.a"))
+
+    async def scenario() -> None:
+        for event in (EVENT, EVENT._replace(replay="x"), EVENT._replace(handler="m.a", replay="y")):
+            await made.behind("/m.a")(event)
+            await made.deliver(event)
+
+    run(scenario)
+    assert len(ran) == 1
+
+
 def test_the_memory_claims_records_releases_and_forgets(clock: Clock) -> None:
     memory = Memory(clock)
 

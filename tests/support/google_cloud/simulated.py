@@ -23,6 +23,7 @@ from tests.support.google_cloud.run import Call, Instance
 from tests.support.google_cloud.timeline import Timeline
 
 TABLE = "handlers.json"
+REPLAY = "replay"
 DOCTOR, DOCTOR_KEY = "flowhook.doctor", "flowhook/doctor"
 COLLECTIONS = {"pipelinesPackets": "packets", "users": "users", "pipelines": "pipelines"}
 
@@ -44,6 +45,8 @@ class Simulation:
         self.ran: list[Ran] = []
         # Handlers that fail, by name.
         self.failing: set[str] = set()
+        # Handlers that reject everything, by name.
+        self.rejecting: set[str] = set()
         self.refusals: dict[str, int] = defaultdict(int)
         self._iam = iam
         self._pubsub = pubsub
@@ -130,6 +133,8 @@ class _Instance:
         message = json.loads(call.body)["message"]
         data, attributes = base64.b64decode(message.get("data", "")), message.get("attributes", {})
         handler = unquote(call.path.lstrip("/"))
+        if handler == REPLAY:
+            handler = attributes.get("handler", "")
         if handler == DOCTOR:
             kept = self._publish(
                 "REJECTED_TOPIC", data, {**attributes, "handler": DOCTOR, "reason": "rejected"}
@@ -142,6 +147,9 @@ class _Instance:
             return Reply(404)
         if not self._matches(handler, attributes):
             return Reply(204)
+        if handler in self._simulation.rejecting:
+            given = {**attributes, "handler": handler, "reason": "rejected"}
+            return Reply(204 if self._publish("REJECTED_TOPIC", data, given) else 500)
         return Reply(200 if self._simulation.run(handler, data, self._revision) else 500)
 
     def _publish(self, variable: str, data: bytes, attributes: Mapping[str, str]) -> bool:

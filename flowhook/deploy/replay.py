@@ -1,0 +1,182 @@
+"""Sending a handler what it has had before, or should have had: events of a time, read from the topic itself.
+
+Live subscriptions are never sought. A subscription for the replay alone, with the filter of the handler, is
+sought to the time; what is read there is published to the topic of replays, for this handler. It goes at the
+end, and by itself a day after the command has died.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flowhook.deploy import kept, kinds, letters, moments, pausing
+from flowhook.deploy.errors import DeployError
+from flowhook.deploy.kinds import KINDS
+from flowhook.deploy.letters import Selection
+from flowhook.deploy.messages import Pulled
+from flowhook.deploy.plan import REPLAY
+from flowhook.deploy.reading import Reading, reading
+from flowhook.deploy.resources import OURS, PAUSED, SINCE, Resource
+from flowhook.deploy.rest import Document
+from flowhook.deploy.run import Deployment, agreed
+
+DAY = 86400
+DIGEST = 12
+# The labels of a replay's subscription: when it began, which is its id, and from when to when it sends.
+BEGAN, FROM, TO = "flowhook-replay", "flowhook-replay-from", "flowhook-replay-to"
+SOUGHT = "flowhook-replay-sought"
+# Seconds: seeking takes about a minute to have effect. https://cloud.google.com/pubsub/docs/replay-overview
+QUIET = 70.0
+
+
+@dataclass(frozen=True)
+class Replay:
+    """One replay: the subscription that it reads, what tells it from others, and which events are meant."""
+
+    subscription: str
+    id: str
+    selection: Selection
+
+
+def replay(run: Deployment) -> None:
+    """Send what is meant to the handler again, once somebody says yes. Raises DeployError."""
+    live = _live(run)
+    found, unfinished = _begun(run, live), False
+    try:
+        count = _counted(run, found)
+        if run.options.dry_run or not count:
+            run.tell("Nothing has been sent.")
+            return
+        agreed(run, f"Send at least {count} events to {run.options.handler} again?")
+        unfinished = True
+        run.tell(f"{_sent(run, found, count)} sent to {run.options.handler}, as replay {found.id}.")
+        unfinished = False
+    finally:
+        if unfinished:
+            run.tell("Run it again with the same words within a day: it goes on where it stopped.")
+        else:
+            run.api.remove(KINDS["subscription"].address(run.place, found.subscription))
+
+
+def _live(run: Deployment) -> Document:
+    """The handler's subscription. Raises DeployError where it can't get anything now."""
+    handler = run.options.handler
+    names = pausing.handlers(run).get(handler, [])
+    known = kept.handlers_of_consume(run)
+    if not names or (known is not None and handler not in known):
+        told = ", ".join(sorted(pausing.handlers(run))) or "none"
+        raise DeployError(f"no handler {handler} is deployed; these are: {told}")
+    # One that takes another one's place has the newer filter.
+    live = max(
+        (run.state.found["subscription", name] for name in names),
+        key=lambda subscription: int(subscription["labels"].get(SINCE, 0)),
+    )
+    if PAUSED in live["labels"]:
+        raise DeployError(f"{handler} is paused: ./deploy.sh resume {handler}")
+    return live
+
+
+def _begun(run: Deployment, live: Document) -> Replay:
+    """The replay of these words that was interrupted, or else a new one, sought to where it begins."""
+    options, now = run.options, run.api.clock.now()
+    if not options.since:
+        raise DeployError("replay HANDLER --since 2h, or --from T --to T: since when?")
+    name = f"{run.place.called('replaying')}-{_digest(run)}"
+    url = KINDS["subscription"].address(run.place, name)
+    found = run.api.find(url)
+    if found is None:
+        since = moments.given(options.since, "--since", now)
+        until = moments.given(options.until, "--to", now) if options.until else now
+        _check_times(run, since, until, now)
+        labels = {OURS: run.place.name, BEGAN: str(int(now)), FROM: str(int(since)), TO: str(int(until))}
+        fields = {
+            "topic": live["topic"],
+            "filter": live.get("filter", ""),
+            "labels": labels,
+            "expirationPolicy": {"ttl": f"{DAY}s"},
+            "ackDeadlineSeconds": 600,
+        }
+        found = run.api.create("PUT", url, fields, lambda: run.api.find(url))
+    else:
+        times = (moments.shown(float(found["labels"][edge])) for edge in (FROM, TO))
+        run.tell(f"A replay with these words was interrupted, and goes on: {' to '.join(times)}.")
+    if SOUGHT not in found["labels"]:
+        _seek(run, name, found)
+    return _of(run, name, found["labels"])
+
+
+def _seek(run: Deployment, name: str, found: Document) -> None:
+    """Have it begin at its time, and note that: sought once more, it would send again what has been sent."""
+    url = KINDS["subscription"].address(run.place, name)
+    run.api.request("POST", f"{url}:seek", {"time": moments.stamp(float(found["labels"][FROM]))})
+    kinds.change(run.api, Resource("subscription", name, {"labels": {SOUGHT: "yes"}}), found, ("labels",))
+
+
+def _digest(run: Deployment) -> str:
+    """The same words are the same replay, for as long as it is not at its end."""
+    options = run.options
+    words = (options.handler, options.since, options.until, options.type, options.entity)
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:DIGEST]
+
+
+def _of(run: Deployment, name: str, labels: dict[str, str]) -> Replay:
+    chosen = kept.selected(run)
+    selection = Selection(
+        entity=chosen.entity,
+        since=float(labels[FROM]),
+        until=float(labels[TO]) + 1,
+        is_of_type=chosen.is_of_type,
+    )
+    return Replay(name, f"{labels[BEGAN]}-{name.rpartition('-')[2]}", selection)
+
+
+def _check_times(run: Deployment, since: float, until: float, now: float) -> None:
+    """Raise DeployError where the topic doesn't have what is meant any more."""
+    if since >= until or since > now:
+        raise DeployError(
+            f"from {moments.shown(since)} to {moments.shown(until)}: that is no time in the past"
+        )
+    topic = run.state.found.get(("topic", run.place.called(kept.EVENTS)), {})
+    retained = topic.get("messageRetentionDuration")
+    if retained is None:
+        raise DeployError("the topic keeps nothing (RETENTION_DAYS): there is nothing to send again")
+    earliest = now - float(retained.removesuffix("s"))
+    if since < earliest:
+        raise DeployError(f"the topic has events since {moments.shown(earliest)} only: --from a later time")
+
+
+def _counted(run: Deployment, found: Replay) -> int:
+    """How many are meant, at least: an empty answer proves no end."""
+    run.tell(f"Looking until nothing more has come for {QUIET:.0f} seconds.")
+    times: list[float] = []
+    with reading(run.api, run.place, found.subscription, QUIET) as look:
+        for batch in look.batches():
+            times += [moments.stamped(message.published) for message in _meant(run, found, batch)]
+    if times:
+        run.tell(
+            f"At least {len(times)} events, from {moments.shown(min(times))} to {moments.shown(max(times))}."
+        )
+    return len(times)
+
+
+def _meant(run: Deployment, found: Replay, batch: Sequence[Pulled]) -> list[Pulled]:
+    return [message for message in batch if found.selection.takes(letters.read(run.place, message))]
+
+
+def _sent(run: Deployment, found: Replay, count: int) -> int:
+    """Publish what is meant, and acknowledge it once it has been; gives how many."""
+    sent = Counter[str]()
+    with reading(run.api, run.place, found.subscription) as look:
+        for batch in look.batches():
+            _send(run, found, look, _meant(run, found, batch), sent)
+            run.tell(f"{sent.total()} of at least {count} sent")
+    return sent.total()
+
+
+def _send(run: Deployment, found: Replay, look: Reading, meant: Sequence[Pulled], sent: Counter[str]) -> None:
+    given = {"handler": run.options.handler, "replay": found.id}
+    parcels = [
+        kept.Parcel(message, run.place.called(REPLAY), {**message.attributes, **given}) for message in meant
+    ]
+    kept.send(run, look, parcels, sent)
