@@ -31,7 +31,7 @@ pubsub: $(RUNNING) ## serve receive and consume, with the Pub/Sub emulator betwe
 test: check pytest ## every check and every test
 
 test-handlers: $(RUNNING) ## the tests of your handlers alone, in tests/handlers/, with what was captured
-	$(BIN)/python -m pytest tests/handlers
+	$(BIN)/python -m pytest --confcutdir=tests/handlers tests/handlers
 
 quick: check ## the checks, and the tests that need no emulator, gcloud or browser
 	$(BIN)/python -m pytest -n 4 --dist worksteal tests/unit tests/http tests/handlers

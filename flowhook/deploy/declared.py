@@ -17,6 +17,8 @@ from flowhook.deploy.errors import DeployError
 TIMEOUT = 120
 ATTEMPTS = 100
 LINES = 20
+# Where the tests of the handlers are, in the folder that is deployed.
+TESTS = "tests/handlers"
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,19 @@ def _variable(declared: Mapping[str, Any]) -> Variable:
     return Variable(declared["name"], bool(declared.get("secret")), bool(required))
 
 
-def _python(folder: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> str:
+def check_tests(folder: Path) -> None:
+    """Run the tests of the handlers (`make test-handlers`), if any. Raises DeployError if one fails."""
+    if (folder / TESTS).is_dir():
+        options = ["-q", "-p", "no:cacheprovider", f"--confcutdir={TESTS}"]
+        _python(folder, ["-m", "pytest", *options, TESTS], {}, "the handlers' tests fail")
+
+
+def _python(
+    folder: Path,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    failure: str = "the source would not start",
+) -> str:
     with tempfile.TemporaryDirectory() as home:
         clean = {"PATH": os.environ.get("PATH", os.defpath), "HOME": home, **environment}
         try:
@@ -102,8 +116,8 @@ def _python(folder: Path, arguments: Sequence[str], environment: Mapping[str, st
                 timeout=TIMEOUT,
             )
         except subprocess.TimeoutExpired:
-            raise DeployError(f"importing the handlers takes more than {TIMEOUT} s") from None
+            raise DeployError(f"{failure}: that takes more than {TIMEOUT} s") from None
     if done.returncode:
         told = "\n".join((done.stderr or done.stdout).splitlines()[-LINES:])
-        raise DeployError(f"the source would not start, so nothing is deployed:\n{told}")
+        raise DeployError(f"{failure}, so nothing is deployed:\n{told}")
     return done.stdout

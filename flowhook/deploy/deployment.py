@@ -37,6 +37,8 @@ def check(run: Deployment) -> None:
     ledger.check_package(run.options, run.handlers, run.around.folder)
     settings = plan.environment(run.options, run.place, CONSUME)
     run.around.check_source(run.around.folder, settings)
+    if not run.options.skip_tests:
+        run.around.check_tests(run.around.folder)
     project.check_billing(run.api.billed_to(""), run.place)
 
 

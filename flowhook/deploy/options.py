@@ -89,6 +89,7 @@ class Options:
     all: bool = False
     finish: bool = False
     break_lock: bool = False
+    skip_tests: bool = False
     # The handler that a command is about.
     handler: str = ""
     # What to do with letters, and which of them.

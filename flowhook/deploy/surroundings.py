@@ -13,7 +13,7 @@ import requests
 
 from flowhook.deploy import functions, rest
 from flowhook.deploy.clock import Clock
-from flowhook.deploy.declared import Declared, check_source
+from flowhook.deploy.declared import Declared, check_source, check_tests
 from flowhook.deploy.declared import ask as ask_handlers
 from flowhook.deploy.functions import Gcloud
 from flowhook.deploy.resources import Place
@@ -89,6 +89,7 @@ class Surroundings:
     # What the handlers in a folder declare, and whether the source there would start with some settings.
     declared: Callable[[Path], tuple[Declared, ...]] = ask_handlers
     check_source: Callable[[Path, Mapping[str, str]], None] = check_source
+    check_tests: Callable[[Path], None] = check_tests
     tell: Callable[[str], None] = tell
     show: Callable[[str], None] = show
     ask: Callable[[str], bool | None] = ask

@@ -37,6 +37,7 @@ Makes what is missing, changes what differs, deploys, and proves that it works. 
   --secret-file FILE   the secret that Flows has, for the first deployment; - is standard input. Without it a
                        strong one is generated, and printed once
   --allow-weak-secret  take one of fewer than 16 characters
+  --skip-tests         don't run the tests of the handlers before (make test-handlers)
   --prune              remove the subscriptions of handlers that are gone, and functions in other regions,
                        without asking
   --drain-minutes M    how long a handler that goes away may still work off its events; default: 10
@@ -50,7 +51,7 @@ NOTIFICATION_EMAIL, RETENTION_DAYS, DRAIN_MINUTES. A setting of flowhook there, 
 both functions; every other VARIABLE=value is for the handlers.
 """,
         (*WHERE, "delivery", "public", "secret-file", "drain-minutes"),
-        ("allow-weak-secret", "prune", "dry-run", "json", "yes", "break-lock"),
+        ("allow-weak-secret", "prune", "skip-tests", "dry-run", "json", "yes", "break-lock"),
     ),
     "status": Usage(
         f"""Usage: ./deploy.sh status {PLACE} [--json]

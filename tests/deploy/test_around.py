@@ -171,3 +171,14 @@ def test_a_file_of_somebody_elses_is_not_written_into(desk: Desk, tmp_path: Path
     (desk.folder / ".env.secret.flows-demo-1.flowhook").symlink_to(theirs)
     assert desk.run("--yes").status == 0
     assert theirs.read_text() == "theirs"
+
+
+def test_a_failing_test_of_a_handler_stops_the_deployment(project: Path) -> None:
+    declared.check_tests(project)
+    tests = project / "tests" / "handlers"
+    tests.mkdir(parents=True)
+    (tests / "test_mine.py").write_text("def test_it(): pass\n")
+    declared.check_tests(project)
+    (tests / "test_mine.py").write_text("def test_it(): assert 2 + 2 == 5\n")
+    with pytest.raises(DeployError, match=r"(?s)the handlers' tests fail, so nothing is deployed.*2 \+ 2"):
+        declared.check_tests(project)

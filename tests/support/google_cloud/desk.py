@@ -158,6 +158,7 @@ class Desk:
             clock=clock(self.plane.time),
             declared=lambda where: declared.read(json.loads((where / TABLE).read_text())),
             check_source=lambda where, environment: None,
+            check_tests=lambda where: None,
             tell=self._tell,
             show=self._tell,
             ask=lambda question: self.answers.pop(0) if self.answers else None,
