@@ -1,4 +1,4 @@
-"""docs/handlers-crm.md, followed from nothing: its files are written, its commands are run."""
+"""The example of docs/handlers.md, followed from nothing: its files are written, its commands are run."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ import pytest
 from flowhook.cli.run import free_port, listens
 from tests.support.receiver import ROOT, environment, project, until
 
-DOCUMENT = (ROOT / "docs" / "handlers-crm.md").read_text()
+DOCUMENT = (ROOT / "docs" / "handlers.md").read_text().partition("## From nothing")[2]
 FILE = re.compile(r"`([\w./]+)`:\n\n```\w+\n(.*?)```", re.DOTALL)
 COMMANDS = re.compile(r"```sh(?:ell)?\n(.*?)```", re.DOTALL)
 # What `make` would install is installed; and ports that are free here take the place of the usual ones.

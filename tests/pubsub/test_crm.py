@@ -33,7 +33,7 @@ KILLS = 3 if EVENTS < 500 else 8
 SENDERS = 16
 TOKEN = "token-of-the-crm"
 PATIENCE = 300.0
-DOCUMENT = ROOT / "docs" / "handlers-crm.md"
+DOCUMENT = ROOT / "docs" / "handlers.md"
 # The example's times are those of production; nobody waits for them here.
 HASTE = """
 from flowhook import once
