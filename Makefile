@@ -78,7 +78,7 @@ $(BIN)/python:
 	@echo 'Installing into $(VENV), once: this takes about a minute.'
 	$(PYTHON) -m venv $(VENV)
 
-$(RUNNING): requirements.txt requirements-cli.txt handlers/requirements.txt | $(BIN)/python
+$(RUNNING): requirements.txt requirements-cli.txt $(wildcard handlers/requirements.txt) | $(BIN)/python
 	$(PIP) -r requirements-cli.txt
 	@touch $@
 

@@ -143,8 +143,8 @@ def test_make_run_in_a_terminal_shows_text(tmp_path: Path) -> None:
     port = free_port()
     ours, theirs = pty.openpty()
     source = project(tmp_path, mine="from flowhook import on\n@on('*')\ndef f(event): ...")
-    for path in (ROOT / "Makefile", *ROOT.glob("requirements*.txt")):
-        (source / path.name).symlink_to(path)
+    for path in (ROOT / "Makefile", *ROOT.glob("requirements*.txt"), ROOT / "handlers" / "requirements.txt"):
+        (source / path.relative_to(ROOT)).symlink_to(path)
     process = subprocess.Popen(
         ["make", "run", f"VENV={sys.prefix}"],
         cwd=source,
