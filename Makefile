@@ -34,7 +34,7 @@ test-handlers: $(RUNNING) ## the tests of your handlers alone, in tests/handlers
 	$(BIN)/python -m pytest --confcutdir=tests/handlers tests/handlers
 
 quick: check ## the checks, and the tests that need no emulator, gcloud or browser
-	$(BIN)/python -m pytest -n 4 --dist worksteal tests/unit tests/http tests/handlers
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not slow" tests/unit tests/http tests/handlers
 
 check: $(TESTING) ## format, lint, types, shell scripts, workflows, Dockerfile
 	$(BIN)/ruff format --check

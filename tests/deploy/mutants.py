@@ -16,7 +16,16 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 DEPLOYMENT = ROOT / "flowhook" / "deploy"
-COPIED = ("flowhook", "handlers", "tests", "main.py", "pyproject.toml", "requirements.txt", "deploy.sh")
+COPIED = (
+    "flowhook",
+    "flows_emulator",
+    "handlers",
+    "tests",
+    "main.py",
+    "pyproject.toml",
+    "requirements.txt",
+    "deploy.sh",
+)
 # Seconds after which a story hangs.
 LONGEST = 300
 

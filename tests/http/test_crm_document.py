@@ -12,6 +12,8 @@ import pytest
 from flowhook.cli.run import free_port, listens
 from tests.support.receiver import ROOT, environment, project, until
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = (ROOT / "docs" / "handlers.md").read_text().partition("## From nothing")[2]
 FILE = re.compile(r"`([\w./]+)`:\n\n```\w+\n(.*?)```", re.DOTALL)
 COMMANDS = re.compile(r"```sh(?:ell)?\n(.*?)```", re.DOTALL)

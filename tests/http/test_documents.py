@@ -18,6 +18,8 @@ from tests.support.crm import Crm
 from tests.support.documents import DOCUMENTS, README
 from tests.support.receiver import ROOT, SECRET, Receiver, project, receiver
 
+pytestmark = pytest.mark.slow
+
 MODULES = [(path, code) for document in DOCUMENTS for path, code in document.modules()]
 # What ends by itself and needs no cloud.
 RUNNABLE = re.compile(

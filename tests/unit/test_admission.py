@@ -20,6 +20,8 @@ from flowhook.errors import NotAnEvent, NotAPush, Overloaded, Problem
 from flowhook.pubsub import messages, push
 from tests.support import shapes
 
+pytestmark = pytest.mark.slow
+
 # Large enough to be seen above what the interpreter takes anyway.
 SIZE, SLACK = 400_000, 7_000_000
 # `python -m bench.attack` goes through all of them, in full size.
