@@ -57,14 +57,15 @@ class Authenticator:
         known = self._secrets.trusted()
         if known is None:
             known = await self._secrets.renewed()
-        proves = self._proves_in_a_thread if len(request.body) >= LARGE else None
-        if await proves(request, known) if proves else self._proves(request, known):
+        if await self._is_authentic(request, known):
             return
         newer = await self._secrets.renewed()
-        if newer == known or not (await proves(request, newer) if proves else self._proves(request, newer)):
+        if newer == known or not await self._is_authentic(request, newer):
             raise _failure(request.headers)
 
-    async def _proves_in_a_thread(self, request: Candidate, secrets: tuple[bytes, ...]) -> bool:
+    async def _is_authentic(self, request: Candidate, secrets: tuple[bytes, ...]) -> bool:
+        if len(request.body) < LARGE:
+            return self._proves(request, secrets)
         return await asyncio.get_running_loop().run_in_executor(_hashing, self._proves, request, secrets)
 
     def _proves(self, request: Candidate, secrets: tuple[bytes, ...]) -> bool:

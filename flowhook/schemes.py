@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 from urllib.parse import unquote_to_bytes, urlencode
 
+# What Standard Webhooks writes before the base64 of a key.
+KEY_PREFIX = b"whsec_"
 # What may stand before a secret in a header, in lower case.
 AUTHORIZATION_SCHEMES = (b"bearer", b"token", b"secret")
 # Standard Webhooks, "Verifying webhook authenticity": seconds that a timestamp may be off, either way.
@@ -327,8 +329,8 @@ def _keys(secret: bytes) -> tuple[bytes, ...]:
     Standard Webhooks writes a key as `whsec_` and its base64. Senders with a secret that a person typed use
     its bytes as they are, or decode it as base64 all the same.
     """
-    decoded = _decode(secret.removeprefix(b"whsec_"))
-    if secret.startswith(b"whsec_") and decoded:
+    decoded = _decode(secret.removeprefix(KEY_PREFIX))
+    if secret.startswith(KEY_PREFIX) and decoded:
         return (decoded,)
     return (secret, decoded) if decoded else (secret,)
 

@@ -11,12 +11,11 @@ from pathlib import Path
 
 from flowhook.background import Background
 from flowhook.errors import NoSecret
+from flowhook.schemes import KEY_PREFIX
 
 log = logging.getLogger(__name__)
 
 SHORT = 16
-# What Standard Webhooks writes before the base64 of a key.
-KEY_PREFIX = b"whsec_"
 VOID = "a key of nothing but zero bytes is known to everybody"
 
 

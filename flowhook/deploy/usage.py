@@ -19,6 +19,35 @@ PLACE = "[--project P] [--region R] [--name N] [--env-file FILE]"
 SELECTION = "[--handler H] [--type T] [--entity PATH] [--reason R] [--since T] [--to T]"
 SELECTING = ("handler", "type", "entity", "reason", "since", "from", "to")
 
+
+def _letters(command: str, summary: str, redrive: str) -> Usage:
+    """The usage of a command that acts on what is stored in a topic of its own."""
+    return Usage(
+        f"""Usage: ./deploy.sh {command} list | show ID | redrive | export | drop
+       {PLACE} {SELECTION}
+       [--as HANDLER] [--again] [--body] [--output FILE] [--json] [--dry-run] [--yes] [--emulator]
+
+{summary}
+
+  list                 a line of each; Pub/Sub can't browse, so it may not be all: n seen of about m
+  show ID              its attributes, and with --body its body
+  redrive              {redrive}
+  export               into a file, bodies included
+  drop                 export, then remove
+
+  --handler H, --type packets.*, --entity PATH, --reason R, --since 2h or a time (or --from), --to T
+                       only those; so does an ID after any of the commands
+  --as HANDLER         send to this handler, after a rename
+  --again              run it although the ledger of once=True has it as done
+  --output FILE        where to export to; it must not exist
+  --emulator           act on the emulator at PUBSUB_EMULATOR_HOST
+""",
+        (*WHERE, *SELECTING, "as", "output"),
+        ("again", "body", "json", "dry-run", "yes", "emulator"),
+        ("action", "id?"),
+    )
+
+
 USAGE = {
     "deploy": Usage(
         """Usage: ./deploy.sh [--project P] [--region R] [--name N] [--delivery D] [--dry-run] [--yes] ...
@@ -112,53 +141,15 @@ Pushes to a paused handler again: first what has waited.
         ("break-lock",),
         ("handler",),
     ),
-    "dead-letters": Usage(
-        f"""Usage: ./deploy.sh dead-letters list | show ID | redrive | export | drop
-       {PLACE} {SELECTION}
-       [--as HANDLER] [--again] [--body] [--output FILE] [--json] [--dry-run] [--yes] [--emulator]
-
-What handlers have given up on, for 31 days.
-
-  list                 a line of each; Pub/Sub can't browse, so it may not be all: n seen of about m
-  show ID              its attributes, and with --body its body
-  redrive              send each to the handler that failed, and to no other; it goes when it is sent
-  export               into a file, bodies included
-  drop                 export, then remove
-
-  --handler H, --type packets.*, --entity PATH, --reason R, --since 2h or a time (or --from), --to T
-                       only those; so does an ID after any of the commands
-  --as HANDLER         send to this handler, after a rename
-  --again              run it although the ledger of once=True has it as done
-  --output FILE        where to export to; it must not exist
-  --emulator           act on the emulator at PUBSUB_EMULATOR_HOST
-""",
-        (*WHERE, *SELECTING, "as", "output"),
-        ("again", "body", "json", "dry-run", "yes", "emulator"),
-        ("action", "id?"),
+    "dead-letters": _letters(
+        "dead-letters",
+        "What handlers have given up on, for 31 days.",
+        "send each to the handler that failed, and to no other; it goes when it is sent",
     ),
-    "rejected": Usage(
-        f"""Usage: ./deploy.sh rejected list | show ID | redrive | export | drop
-       {PLACE} {SELECTION}
-       [--as HANDLER] [--again] [--body] [--output FILE] [--json] [--dry-run] [--yes] [--emulator]
-
-Bodies that are no events, and events that a handler rejected, for 31 days.
-
-  list                 a line of each; Pub/Sub can't browse, so it may not be all: n seen of about m
-  show ID              its attributes, and with --body its body
-  redrive              parse each again, and send it to the handler that rejected it, else to all
-  export               into a file, bodies included
-  drop                 export, then remove
-
-  --handler H, --type packets.*, --entity PATH, --reason R, --since 2h or a time (or --from), --to T
-                       only those; so does an ID after any of the commands
-  --as HANDLER         send to this handler, after a rename
-  --again              run it although the ledger of once=True has it as done
-  --output FILE        where to export to; it must not exist
-  --emulator           act on the emulator at PUBSUB_EMULATOR_HOST
-""",
-        (*WHERE, *SELECTING, "as", "output"),
-        ("again", "body", "json", "dry-run", "yes", "emulator"),
-        ("action", "id?"),
+    "rejected": _letters(
+        "rejected",
+        "Bodies that are no events, and events that a handler rejected, for 31 days.",
+        "parse each again, and send it to the handler that rejected it, else to all",
     ),
     "replay": Usage(
         f"""Usage: ./deploy.sh replay HANDLER --since 2h [--to T] [--type packets.*] [--entity PATH]

@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "categories": set(),
     "trace": set(),
     "background": set(),
-    "secret": {"background", "errors"},
+    "secret": {"background", "errors", "schemes"},
     "runtime": set(),
     "quota": {"runtime"},
     "logs": {"quota", "trace"},
