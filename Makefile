@@ -13,6 +13,9 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check
 # Lines and branches that the whole of the tests reaches, in percent. A part of them is held to nothing.
 COVERED := $(if $(and $(REQUIRE_EMULATOR),$(if $(PYTEST),,all)),95,0)
 
+# A file's tests stay in one process and share what they start. The long ones come first, in the order of their names.
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
 .PHONY: help run emulate pubsub test test-handlers quick check pytest format properties protobuf mutants bench bench-quick clean
 
@@ -47,7 +50,7 @@ check: $(TESTING) ## format, lint, types, shell scripts, workflows, Dockerfile
 
 pytest: $(TESTING) ## the tests alone, with their coverage (PYTEST='-m "not browser"': some of them)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --durations=10 $(PYTEST)
+	$(BIN)/coverage run -m pytest $(PARALLEL) --durations=10 $(PYTEST)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered --fail-under=$(COVERED)
 
