@@ -54,7 +54,11 @@ def logging_of_its_own() -> Iterator[None]:
 
 
 # What the terminal prints at the end, and several processes collect.
-TABLES: dict[str, list[Any]] = {"outages": tally.ROWS, "handled once": tally.NOTES, "deployments": workshop.ROWS}
+TABLES: dict[str, list[Any]] = {
+    "outages": tally.ROWS,
+    "handled once": tally.NOTES,
+    "deployments": workshop.ROWS,
+}
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

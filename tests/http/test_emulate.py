@@ -37,6 +37,9 @@ from tests.support.receiver import (
     usual_project,
 )
 
+# Each test starts processes.
+pytestmark = pytest.mark.slow
+
 ANSWERED = Attempt(0.0, 1.0, "", [], status=200)
 
 
