@@ -163,6 +163,7 @@ def behind(
         consume.end()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delivery", ["inline", "pubsub"])
 def test_each_packet_that_became_won_is_posted_and_no_other(
     delivery: str, tmp_path: Path, request: pytest.FixtureRequest
