@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from flowhook.deploy import (
     comparison,
+    dashboard,
     deletion,
     deployment,
     diff,
@@ -151,6 +152,7 @@ def prove(run: Deployment, patience: float) -> int:
         run.around.show(report(run, rows, url))
     else:
         run.around.doctor.report(rows, url)
+        run.tell(f"Dashboard: {dashboard.link(run.place)}")
     if not well:
         page = f"{run.place.region}/{run.place.called(RECEIVE)}/logs?project={run.place.project}"
         run.tell(
@@ -163,9 +165,8 @@ def prove(run: Deployment, patience: float) -> int:
 def report(run: Deployment, rows: Sequence[Row], url: str) -> str:
     """The same for a program."""
     checks = [{"what": row.what, "ok": row.ok, "seen": row.seen} for row in rows]
-    return json.dumps(
-        {**where(run), "url": url, "ok": all(row.ok for row in rows), "checks": checks}, indent=2
-    )
+    found = {"url": url, "dashboard": dashboard.link(run.place), "ok": all(row.ok for row in rows)}
+    return json.dumps({**where(run), **found, "checks": checks}, indent=2)
 
 
 def address(run: Deployment) -> str:

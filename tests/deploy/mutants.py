@@ -42,6 +42,7 @@ class Mutant(NamedTuple):
 
 LIFE, LOSS, FAULTS = "test_stories.py", "test_stories_loss.py", "test_stories_faults.py"
 INTERRUPTED, HANDS = "test_stories_interrupted.py", "test_stories_hands.py"
+MEASURING = "test_stories_measuring.py"
 
 # The steps of deployment.carry_out.
 IN_IF = " " * 16
@@ -362,6 +363,28 @@ MUTANTS = (
         "pushing = facts.consume_url and not paused",
         "pushing = facts.consume_url",
         f"{FAULTS}::paused",
+    ),
+    # Measuring.
+    Mutant(
+        "what is answered first is not counted",
+        "deployment.py",
+        '"database", "metric")\n',
+        '"database")\n',
+        f"{MEASURING}::before_anything",
+    ),
+    Mutant(
+        "a metric that counts every function",
+        "metrics.py",
+        "AND resource.labels.service_name=({services})",
+        'AND NOT resource.labels.service_name=("{services[:0]}")',
+        f"{MEASURING}::no_other_function",
+    ),
+    Mutant(
+        "a dashboard is changed field by field",
+        "kinds.py",
+        "{**whole, **fields}",
+        "fields",
+        f"{MEASURING}::by_hand",
     ),
     # Away.
     Mutant(

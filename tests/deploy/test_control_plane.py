@@ -20,7 +20,10 @@ IAM = f"iam.googleapis.com/v1/projects/{PROJECT}/serviceAccounts"
 MONITORING = f"monitoring.googleapis.com/v3/projects/{PROJECT}"
 RUN = f"run.googleapis.com/v2/projects/{PROJECT}/locations/europe-west1/services"
 FUNCTIONS = f"cloudfunctions.googleapis.com/v2/projects/{PROJECT}/locations/europe-west1/functions"
-APIS = ("pubsub", "secretmanager", "iam", "run", "cloudfunctions", "artifactregistry", "cloudresourcemanager")
+APIS = (
+    "pubsub", "secretmanager", "iam", "run", "cloudfunctions", "artifactregistry", "cloudresourcemanager",
+    "monitoring", "logging",
+)  # fmt: skip
 
 
 def ask(plane: ControlPlane, method: str, where: str, document: Any = None, **query: str) -> tuple[int, Any]:
@@ -42,6 +45,31 @@ def plane() -> ControlPlane:
 
 
 TOPIC = f"projects/{PROJECT}/topics/events"
+LOGGING = f"logging.googleapis.com/v2/projects/{PROJECT}"
+METRICS, ENTRIES = f"{LOGGING}/metrics", "logging.googleapis.com/v2/entries:list"
+DASHBOARDS = f"monitoring.googleapis.com/v1/projects/{PROJECT}/dashboards"
+MINE = {"resourceNames": [f"projects/{PROJECT}"]}
+TIMES = {"interval__endTime": "2026-03-02T09:00:00Z", "view": "FULL"}
+PERIOD = {"aggregation__alignmentPeriod": "60s"}
+SIZES = 'metric.type = "pubsub.googleapis.com/topic/message_sizes"'
+IN_TOPICS = f'{SIZES} AND resource.type = "pubsub_topic"'
+COUNTER = {
+    "name": "m",
+    "filter": "severity>=ERROR",
+    "metricDescriptor": {"metricKind": "DELTA", "valueType": "INT64", "labels": []},
+}
+
+
+def chart(filter_: str, aligner: str, width: int = 48, pieces: int = 1) -> dict[str, Any]:
+    """A dashboard with a chart, as often as is said."""
+    aggregation = {"alignmentPeriod": "60s", "perSeriesAligner": aligner}
+    query = {"timeSeriesFilter": {"filter": filter_, "aggregation": aggregation}}
+    widget = {"xyChart": {"dataSets": [{"timeSeriesQuery": query}]}}
+    tiles = [{"width": width, "height": 1, "widget": widget}] * pieces
+    name = f"projects/{PROJECT}/dashboards/one"
+    return {"name": name, "displayName": "one", "mosaicLayout": {"columns": 48, "tiles": tiles}}
+
+
 POLICY = {"policy": {"bindings": [], "etag": "c3RhbGU="}}
 
 
@@ -105,6 +133,31 @@ REFUSED: list[tuple[str, str, Any, dict[str, str], int]] = [
     ("POST", f"{MONITORING}/alertPolicies", {"displayName": "of nothing"}, {}, 400),
     ("POST", f"{MONITORING}/alertPolicies", {"combiner": "XOR", "conditions": []}, {}, 400),
     ("GET", f"{MONITORING}/timeSeries", None, {"filter": "metric.type = x"}, 400),
+    ("GET", f"{MONITORING}/timeSeries", None, {**TIMES, "filter": 'metric.type = "of/nothing"'}, 404),
+    ("GET", f"{MONITORING}/timeSeries", None, {**TIMES, "filter": f'{SIZES} AND metric.label.x = "1"'}, 400),
+    (
+        "GET",
+        f"{MONITORING}/timeSeries",
+        None,
+        {**TIMES, "filter": SIZES, **PERIOD, "aggregation__perSeriesAligner": "ALIGN_RATE"},
+        400,
+    ),
+    ("POST", DASHBOARDS, {"displayName": "of nobody"}, {}, 400),
+    ("POST", DASHBOARDS, chart(f'{SIZES} AND resource.type = "pubsub_topic"', "ALIGN_RATE"), {}, 400),
+    ("POST", DASHBOARDS, chart(SIZES, "ALIGN_DELTA"), {}, 400),
+    ("POST", DASHBOARDS, chart('metric.type = "logging.googleapis.com/user/none"', "ALIGN_RATE"), {}, 404),
+    ("POST", DASHBOARDS, chart(IN_TOPICS, "ALIGN_DELTA", width=49), {}, 400),
+    ("POST", DASHBOARDS, chart(IN_TOPICS, "ALIGN_DELTA", pieces=2), {}, 400),
+    ("POST", DASHBOARDS, {**chart(IN_TOPICS, "ALIGN_DELTA"), "tiles": []}, {}, 400),
+    ("POST", METRICS, {"name": "m"}, {}, 400),
+    ("POST", METRICS, {**COUNTER, "filter": "severity >= >= ERROR"}, {}, 400),
+    ("POST", METRICS, {**COUNTER, "name": "a metric"}, {}, 400),
+    ("POST", METRICS, {**COUNTER, "labelExtractors": {"x": "EXTRACT(jsonPayload.x)"}}, {}, 400),
+    ("PUT", f"{METRICS}/m", {**COUNTER, "name": "another"}, {}, 400),
+    ("POST", ENTRIES, {"resourceNames": ["projects/somebody-elses"]}, {}, 400),
+    ("POST", ENTRIES, {**MINE, "filter": "severity="}, {}, 400),
+    ("POST", ENTRIES, {**MINE, "orderBy": "receiveTimestamp asc"}, {}, 400),
+    ("POST", ENTRIES, {"filter": ""}, {}, 400),
     ("PATCH", f"{RUN}/missing", {"template": {}}, {"updateMask": "traffic"}, 404),
     ("POST", FUNCTIONS, {"buildConfig": {}}, {"functionId": "a", "functionID": "b"}, 400),
     ("GET", "cloudresourcemanager.googleapis.com/v3/projects/somebody-elses", None, {}, 403),
@@ -128,6 +181,16 @@ def policy(plane: ControlPlane, **binding: Any) -> tuple[int, Any]:
     given = {"role": "roles/secretmanager.secretAccessor", **binding}
     wanted = {**present, "version": 3, "bindings": [*present.get("bindings", []), given]}
     return ask(plane, "POST", f"{SECRETS}/a-secret:setIamPolicy", {"policy": wanted})
+
+
+def test_what_these_rows_begin_from_is_taken(plane: ControlPlane) -> None:
+    """Else they would be refused for another reason."""
+    assert ask(plane, "POST", DASHBOARDS, chart(IN_TOPICS, "ALIGN_DELTA"))[0] == 200
+    assert ask(plane, "POST", METRICS, COUNTER)[0] == 200
+    assert ask(plane, "PUT", f"{METRICS}/m", {**COUNTER, "description": "mine"})[0] == 200
+    assert ask(plane, "POST", ENTRIES, MINE)[0] == 200
+    asked = {**TIMES, "filter": SIZES, **PERIOD, "aggregation__perSeriesAligner": "ALIGN_SUM"}
+    assert ask(plane, "GET", f"{MONITORING}/timeSeries", **asked)[0] == 200
 
 
 def test_members_and_roles_must_exist(plane: ControlPlane) -> None:
