@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from flowhook.deploy import (
+    audit,
     comparison,
     dashboard,
     deletion,
@@ -243,6 +244,11 @@ def send_again(wanted: Options, around: Surroundings) -> int:
     return 0
 
 
+def audited(wanted: Options, around: Surroundings) -> int:
+    """Tell whether anything was lost."""
+    return 0 if audit.audit(operating(wanted, around)) else 1
+
+
 COMMANDS: Mapping[str, Callable[[Options, Surroundings], int]] = {
     "deploy": deploy,
     "status": status,
@@ -254,4 +260,5 @@ COMMANDS: Mapping[str, Callable[[Options, Surroundings], int]] = {
     "replay": send_again,
     "dead-letters": letters,
     "rejected": letters,
+    "audit": audited,
 }

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from flowhook import canary, envelope
 from flowhook.categories import Pattern
 from flowhook.deploy.errors import DeployError
-from flowhook.errors import Refused
+from flowhook.errors import NotAnEvent, NotJson, Refused, UnsupportedMediaType
 from flowhook.handler import Handler
 from flowhook.pubsub import messages, subscriptions
 from flowhook.secret import SHORT
@@ -16,6 +16,8 @@ from flowhook.settings import DECLARED, Setting
 # The handler and the entity key of the doctor's event.
 DOCTOR, DOCTOR_KEY = canary.HANDLER, canary.KEY
 SHORTEST_SECRET = SHORT
+# What `receive` answers to bodies that it stores in the topic for them.
+REFUSED = frozenset(problem.slug for problem in (UnsupportedMediaType, NotJson, NotAnEvent))
 LONGEST_NAME = subscriptions.MAX_NAME
 EVERYTHING = (Pattern("*", "*"),)
 

@@ -20,7 +20,7 @@ from flowhook.deploy.usage import USAGE
 
 COMMANDS = tuple(USAGE)
 # Those that look after what is deployed. All of them concern messages.
-OPERATIONS = ("pause", "resume", "replay", "dead-letters", "rejected")
+OPERATIONS = ("pause", "resume", "replay", "dead-letters", "rejected", "audit")
 # Options whose field has another name.
 FIELDS = {"from": "since", "to": "until", "as": "rename"}
 ENV_FILE = ".env.deploy"

@@ -42,7 +42,7 @@ class Mutant(NamedTuple):
 
 LIFE, LOSS, FAULTS = "test_stories.py", "test_stories_loss.py", "test_stories_faults.py"
 INTERRUPTED, HANDS = "test_stories_interrupted.py", "test_stories_hands.py"
-MEASURING = "test_stories_measuring.py"
+MEASURING, AUDIT = "test_stories_measuring.py", "test_stories_audit.py"
 
 # The steps of deployment.carry_out.
 IN_IF = " " * 16
@@ -385,6 +385,32 @@ MUTANTS = (
         "{**whole, **fields}",
         "fields",
         f"{MEASURING}::by_hand",
+    ),
+    # Auditing.
+    Mutant(
+        "no data is a zero",
+        "counts.py",
+        "    return Counts(counted, is_measured)\n",
+        "    return Counts(counted, True)\n",
+        f"{AUDIT}::no_data_is",
+    ),
+    Mutant("lag is a loss", "audit.py", "SKEW = 2 * MINUTE", "SKEW = 0", f"{AUDIT}::lag_is_no_loss"),
+    Mutant(
+        "what comes late is a loss", "audit.py", "LATE = 10 * MINUTE", "LATE = 0", f"{AUDIT}::lag_is_no_loss"
+    ),
+    Mutant(
+        "a loss at a rush is lag",
+        "audit.py",
+        "return Span(min(first, key=noise), min(last, key=noise))",
+        "return Span(first[0], last[0])",
+        f"{AUDIT}::every_single_one",
+    ),
+    Mutant(
+        "what was dropped is not missed",
+        "audit.py",
+        "if longest >= kept - NEAR:",
+        "if longest >= kept + NEAR:",
+        f"{AUDIT}::dropped",
     ),
     # Away.
     Mutant(

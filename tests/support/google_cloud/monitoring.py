@@ -1,6 +1,7 @@
 """Cloud Monitoring: alert policies, channels, dashboards, and what was measured, minutes late."""
 
 import itertools
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -11,13 +12,17 @@ from tests.support.google_cloud.exchange import Document, Refusal, Request, Rout
 from tests.support.google_cloud.faults import Faults
 from tests.support.google_cloud.logging import Logs
 from tests.support.google_cloud.metrics import LOGGED, PUBSUB
-from tests.support.google_cloud.pubsub import PubSub
+from tests.support.google_cloud.pubsub import SAMPLED_EVERY, PubSub
 from tests.support.google_cloud.timeline import Timeline, duration, seconds_of, stamp
 
 HOST = "monitoring.googleapis.com"
 SUBSCRIPTION, TOPIC = f"{PUBSUB}subscription/", f"{PUBSUB}topic/"
 MEASURED = {f"{SUBSCRIPTION}oldest_unacked_message_age": 1, f"{SUBSCRIPTION}num_undelivered_messages": 2}
 Labels = Mapping[str, str]
+
+
+# At which second of a minute Pub/Sub looks at its topics: any will do.
+SECOND = 37
 
 
 class Point(NamedTuple):
@@ -112,11 +117,16 @@ class Monitoring:
                 yield {"resource.label.subscription_id": name}, points
         elif metric == f"{TOPIC}message_sizes":
             for name, times in self._pubsub.published.items():
-                yield {"resource.label.topic_id": name}, [Point(at, 1) for at in times]
+                yield {"resource.label.topic_id": name}, [Point(_sampled(at), 1) for at in times]
         elif metric.startswith(LOGGED):
             for counted in self._logs.counted(metric.removeprefix(LOGGED)):
                 labels = {f"metric.label.{label}": value for label, value in counted.labels.items()}
                 yield labels, [Point(counted.at, 1)]
+
+
+def _sampled(at: float) -> float:
+    """When Pub/Sub notices what has happened: once in a minute."""
+    return math.ceil((at - SECOND) / SAMPLED_EVERY) * SAMPLED_EVERY + SECOND
 
 
 Series = list[tuple[Labels, list[Point]]]
