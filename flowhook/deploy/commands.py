@@ -19,6 +19,7 @@ from flowhook.deploy import (
     rollback,
     rotation,
     secrets,
+    tail,
 )
 from flowhook.deploy.clock import PATIENCE
 from flowhook.deploy.errors import DeployError
@@ -249,6 +250,14 @@ def audited(wanted: Options, around: Surroundings) -> int:
     return 0 if audit.audit(operating(wanted, around)) else 1
 
 
+def follow(wanted: Options, around: Surroundings) -> int:
+    """Show deliveries until somebody ends it, or nobody reads them any more."""
+    try:
+        tail.tail(operating(wanted, around))
+    except (KeyboardInterrupt, BrokenPipeError):
+        return 0
+
+
 COMMANDS: Mapping[str, Callable[[Options, Surroundings], int]] = {
     "deploy": deploy,
     "status": status,
@@ -261,4 +270,5 @@ COMMANDS: Mapping[str, Callable[[Options, Surroundings], int]] = {
     "dead-letters": letters,
     "rejected": letters,
     "audit": audited,
+    "tail": follow,
 }

@@ -52,7 +52,7 @@ USAGE = {
     "deploy": Usage(
         """Usage: ./deploy.sh [--project P] [--region R] [--name N] [--delivery D] [--dry-run] [--yes] ...
        ./deploy.sh status | rotate-secret | rollback | delete [--help]
-       ./deploy.sh pause | resume | replay | dead-letters | rejected | audit [--help]
+       ./deploy.sh pause | resume | replay | dead-letters | rejected | audit | tail [--help]
 
 Makes what is missing, changes what differs, deploys, and proves that it works. Run it again at any time.
 
@@ -178,5 +178,18 @@ waited until they were dropped. Exit status 1 where something is missing, or whe
 """,
         (*WHERE, "since", "from", "to"),
         ("json",),
+    ),
+    "tail": Usage(
+        f"""Usage: ./deploy.sh tail [--handler H] [--type packets.*] [--failed]
+       {PLACE}
+
+Shows deliveries as they happen, a line each, those of the last minute first. Ctrl-C ends it.
+
+  --handler H          those that this handler was called for, with Pub/Sub delivery or without
+  --type packets.*     those of events of this type
+  --failed             what was refused, failed, or was rejected by a handler
+""",
+        (*WHERE, "handler", "type"),
+        ("failed",),
     ),
 }

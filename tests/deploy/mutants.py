@@ -43,6 +43,7 @@ class Mutant(NamedTuple):
 LIFE, LOSS, FAULTS = "test_stories.py", "test_stories_loss.py", "test_stories_faults.py"
 INTERRUPTED, HANDS = "test_stories_interrupted.py", "test_stories_hands.py"
 MEASURING, AUDIT = "test_stories_measuring.py", "test_stories_audit.py"
+TAIL = "test_stories_tail.py"
 
 # The steps of deployment.carry_out.
 IN_IF = " " * 16
@@ -411,6 +412,42 @@ MUTANTS = (
         "if longest >= kept - NEAR:",
         "if longest >= kept + NEAR:",
         f"{AUDIT}::dropped",
+    ),
+    # Deliveries as they happen.
+    Mutant(
+        "lines that are found late are missed",
+        "tail.py",
+        "OVERLAP = 30",
+        "OVERLAP = 0",
+        f"{TAIL}::however_late",
+    ),
+    Mutant(
+        "lines that are received late are missed",
+        "tail.py",
+        """f'receiveTimestamp>="{received}" AND timestamp>="{written}"'""",
+        """f'timestamp>="{received}" AND timestamp>="{written}"'""",
+        f"{TAIL}::however_late",
+    ),
+    Mutant(
+        "lines are shown again",
+        "tail.py",
+        "            if key not in self._shown:\n",
+        "            if key:\n",
+        f"{TAIL}::however_late",
+    ),
+    Mutant(
+        "an empty page is the last",
+        "tail.py",
+        """        token = page.get("nextPageToken", "")\n""",
+        """        token = page.get("nextPageToken", "") if page.get("entries") else ""\n""",
+        f"{TAIL}::as_they_happen",
+    ),
+    Mutant(
+        "what is asked for grows and grows",
+        "tail.py",
+        "max([self._newest, asked_at - IDLE, *self._shown.values()])",
+        "max([self._newest, *self._shown.values()])",
+        f"{TAIL}::no_more_than_it_needs",
     ),
     # Away.
     Mutant(

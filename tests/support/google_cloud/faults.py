@@ -22,6 +22,8 @@ class Faults:
     metrics_late: float = 60.0
     # Until a line of a log is received.
     logs_late: float = 1.0
+    # Until a line that was received can be found.
+    logs_hidden: float = 0.0
     # Metrics that Google doesn't measure for the time being, by type.
     unmeasured: set[str] = field(default_factory=set)
     traffic_late: float = 5.0

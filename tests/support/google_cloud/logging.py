@@ -38,6 +38,8 @@ class Logs:
         self._time = time
         self._faults = faults
         self._numbers = itertools.count(1)
+        # From when on each entry can be found.
+        self._found_at: dict[str, float] = {}
 
     def routes(self, routes: Routes) -> None:
         base = f"{HOST}/v2/projects/*/metrics"
@@ -55,27 +57,33 @@ class Logs:
         written = self._time.now if at is None else at
         labels = {"service_name": service, "project_id": self._project, "location": "europe-west1"}
         payload = {name: value for name, value in line.items() if name not in LIFTED}
+        received = max(written, self._time.now) + self._faults.logs_late
+        number = f"{next(self._numbers):x}"
+        self._found_at[number] = received + self._faults.logs_hidden
         self.entries.append(
             {
-                "insertId": f"{next(self._numbers):x}",
+                "insertId": number,
                 "logName": f"projects/{self._project}/logs/run.googleapis.com%2Fstdout",
                 "resource": {"type": "cloud_run_revision", "labels": labels},
                 "timestamp": stamp(written),
-                "receiveTimestamp": stamp(max(written, self._time.now) + self._faults.logs_late),
+                "receiveTimestamp": stamp(received),
                 "severity": line.get("severity", "DEFAULT"),
                 "jsonPayload": payload,
             }
         )
 
     def _list_entries(self, request: Request) -> Document:
-        """A page of what has been received by now. A page may be empty though others follow."""
+        """A page of what can be found by now. The first is empty though others follow, as Google's may be."""
         asked = request.document
         if asked.get("resourceNames") != [f"projects/{self._project}"]:
             raise Refusal(400, "The resource names are missing or somebody else's.")
         if asked.get("orderBy", "timestamp asc") not in ("timestamp asc", "timestamp desc"):
             raise Refusal(400, "The order is unknown.")
         takes = log_filters.parsed(asked.get("filter", ""))
-        found = [entry for entry in self._received() if takes(entry)]
+        now = self._time.now
+        found = [e for e in self.entries if self._found_at[e["insertId"]] <= now and takes(e)]
+        if found and "pageToken" not in asked:
+            return {"nextPageToken": "0"}
         found.sort(key=lambda entry: (entry["timestamp"], entry["insertId"]))
         start, size = int(asked.get("pageToken", 0)), min(asked.get("pageSize", 50), ENTRIES_AT_ONCE)
         size = self._faults.page_size or size
