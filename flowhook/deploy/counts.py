@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from flowhook.deploy import drain, metrics, moments
+from flowhook.deploy.errors import Refusal
 from flowhook.deploy.kinds import MONITORING
 from flowhook.deploy.resources import Place
 from flowhook.deploy.rest import Api, Document
@@ -81,24 +82,27 @@ def _aligned(  # noqa: PLR0913, PLR0917 - what an aggregation has
     api: Api, place: Place, filter_: str, kept: str, span: Span, unite: str, period: int
 ) -> Iterator[Document]:
     """The series of a metric, one for each value of the label that is kept, a point for each period."""
-    return api.pages(
-        f"{MONITORING}/projects/{place.project}/timeSeries",
-        "timeSeries",
-        {
-            "filter": filter_,
-            "interval.startTime": moments.stamp(span.start),
-            "interval.endTime": moments.stamp(span.end),
-            "aggregation.alignmentPeriod": f"{period}s",
-            "aggregation.perSeriesAligner": f"ALIGN_{unite}",
-            "aggregation.crossSeriesReducer": f"REDUCE_{unite}",
-            "aggregation.groupByFields": kept,
-            "view": "FULL",
-        },
-    )
+    asked = {
+        "filter": filter_,
+        "interval.startTime": moments.stamp(span.start),
+        "interval.endTime": moments.stamp(span.end),
+        "aggregation.alignmentPeriod": f"{period}s",
+        "aggregation.perSeriesAligner": f"ALIGN_{unite}",
+        "aggregation.crossSeriesReducer": f"REDUCE_{unite}",
+        "aggregation.groupByFields": kept,
+        "view": "FULL",
+    }
+    try:
+        yield from api.pages(f"{MONITORING}/projects/{place.project}/timeSeries", "timeSeries", asked)
+    except Refusal as refusal:
+        # Cloud Monitoring knows a metric of a log some minutes after its first line at the latest.
+        if refusal.status != 404:
+            raise
 
 
 def _points(series: Mapping[str, Any]) -> dict[int, int]:
-    return {int(moments.stamped(p["interval"]["endTime"])): _number(p["value"]) for p in series["points"]}
+    points = series.get("points", ())
+    return {int(moments.stamped(p["interval"]["endTime"])): _number(p["value"]) for p in points}
 
 
 def _number(value: Mapping[str, Any]) -> int:

@@ -221,3 +221,13 @@ def test_a_program_can_read_it(busy: Desk) -> None:
     ]
     assert document["from"] < document["to"]
     assert len(document["unknowable"]) == 3
+
+
+@pytest.mark.parametrize("command", ["audit", "tail"])
+def test_nothing_is_said_of_the_real_one_while_an_emulator_is_named(
+    deployed: Desk, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:8085")
+    ran = deployed.run(command)
+    assert (ran.status, ran.requests) == (1, ())
+    assert "PUBSUB_EMULATOR_HOST" in ran.output

@@ -78,8 +78,8 @@ def test_what_happened_in_the_last_minute_comes_first(quiet: Desk) -> None:
 
 def test_each_is_shown_once_however_late_it_is_received_or_found(quiet: Desk) -> None:
     for second in range(40):
-        late = float(second * 7 % 5)
-        send_at(quiet, 5 + second, event(second), logs_late=late * 60, logs_hidden=late * 5)
+        late, hidden = second * 7 % 5 * 60.0, second % 3 * 10.0
+        send_at(quiet, 5 + second, event(second), logs_late=late, logs_hidden=hidden)
     ran = tail(quiet, seconds=600)
     assert published(lines(ran)) == {str(number): 1 for number in range(40)}
 

@@ -104,6 +104,8 @@ class Monitoring:
             if query.takes(labels) and within:
                 found.append((labels, within))
         if query.type in self._faults.unmeasured:
+            if query.type.startswith(LOGGED):
+                raise Refusal(404, f"Cannot find metric(s) that match type = {query.type!r}.")
             found = []
         if "aggregation.perSeriesAligner" in request.query:
             found = _aggregated(query.metric, found, request.query, end)
