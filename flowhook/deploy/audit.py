@@ -1,7 +1,7 @@
 """Was anything lost? What was answered, beside what Pub/Sub counted, and what waits or has waited too long.
 
-Both are counted in minutes and told minutes late, so they are compared between two quiet moments, and the
-one must hold what the other has within a little less. No data is no 0: then nothing can be said.
+Both are counted in minutes and told minutes late, so they are compared between two quiet moments, and what
+the one has there the other must have within a little more. No data is no 0: then nothing can be said.
 """
 
 import json
@@ -47,33 +47,35 @@ class Measured:
 
 def audit(run: Deployment) -> bool:
     """Show what was found; whether nothing was lost, as far as that can be known. Raises DeployError."""
-    span = _span(run)
-    measured = _measure(run, span)
+    measured = _measure(run, *_times(run))
     rows = [*_answered(run, measured), *_kept(run, measured), *_waiting(run, measured)]
     well = all(row.ok for row in rows)
     _show(run, measured.span, rows, well)
     return well
 
 
-def _span(run: Deployment) -> Span:
-    """What is asked for, as far as it has been measured. Raises DeployError where that is too little."""
+def _times(run: Deployment) -> tuple[Span, Span]:
+    """What is asked for, and what has been counted by now. Raises DeployError where too little has been."""
     options, now = run.options, run.api.clock.now()
     start = moments.given(options.since or "24h", "--since", now)
-    end = min(moments.given(options.until, "--to", now) if options.until else now, now - LATE)
-    counted_since = _counted_since(run)
-    if start < counted_since:
-        run.tell(
-            f"Answers are counted since {moments.shown(counted_since)} only, so that is where it begins."
-        )
-        start = counted_since
+    end = moments.given(options.until, "--to", now) if options.until else now
+    since = _counted_since(run)
+    if start < since:
+        run.tell(f"Answers are counted since {moments.shown(since)} only, so that is where it begins.")
     # The minute in which counting began is not whole.
-    span = Span(-int(-start // MINUTE) * MINUTE, int(end // MINUTE) * MINUTE)
-    if not SHORTEST <= span.end - span.start <= LONGEST:
+    counted = Span(_minute(since) + MINUTE, _minute(now - LATE))
+    asked = Span(max(_minute(start), counted.start), min(_minute(end), counted.end))
+    if not SHORTEST <= asked.end - asked.start <= LONGEST:
         raise DeployError(
-            f"from {moments.shown(span.start)} to {moments.shown(span.end)}: it must be 10 minutes to 42 days"
-            ", and the last 10 minutes are not measured yet"
+            f"from {moments.shown(asked.start)} to {moments.shown(asked.end)}: it must be 10 minutes to 42 "
+            "days, and the last 10 minutes are not measured yet"
         )
-    return span
+    return asked, counted
+
+
+def _minute(moment: float) -> int:
+    """The full minute that it is in."""
+    return int(moment // MINUTE) * MINUTE
 
 
 def _counted_since(run: Deployment) -> float:
@@ -86,29 +88,37 @@ def _counted_since(run: Deployment) -> float:
     return moments.stamped(str(metric.get("updateTime", "")))
 
 
-def _measure(run: Deployment, span: Span) -> Measured:
+def _measure(run: Deployment, asked: Span, counted: Span) -> Measured:
     """Ask Cloud Monitoring, and choose two moments at which it was quiet to compare between."""
     api, place = run.api, run.place
-    answers = counts.answers(api, place, span)
-    topics = {what: counts.of_topic(api, place, what, span) for what in (EVENTS, REJECTED, LETTERS)}
-    waits = counts.longest_waits(api, place, span)
-    compared = _between_quiet_moments(span, [answers.get(PUBLISHED, Counts()), topics[EVENTS]])
+    edge = _edge(asked)
+    looked = Span(max(counted.start, asked.start - edge), min(counted.end, asked.end + edge))
+    answers = counts.answers(api, place, looked)
+    topics = {what: counts.of_topic(api, place, what, looked) for what in (EVENTS, REJECTED, LETTERS)}
+    waits = counts.longest_waits(api, place, looked)
+    compared = _between_quiet_moments(asked, looked, [answers.get(PUBLISHED, Counts()), topics[EVENTS]])
     return Measured(compared, answers, topics, waits)
 
 
-def _between_quiet_moments(span: Span, counted: list[Counts]) -> Span:
-    """The span, shortened by up to a quarter or an hour at each side, so that little happened at its edges.
+def _between_quiet_moments(asked: Span, looked: Span, counted: list[Counts]) -> Span:
+    """What is asked for, and somewhat more: from and to a moment at which little happened.
 
-    What happens within SKEW of an edge can't be told from what is missing.
+    What happens within SKEW of an edge can't be told from what is missing. Where nothing more has been
+    counted, it is somewhat less.
     """
-    edge = min(HOUR, (span.end - span.start) // 4)
+    edge, first, last = _edge(asked), looked.start + SKEW, looked.end - SKEW
 
     def noise(moment: int) -> int:
         return sum(one.within(Span(moment - SKEW, moment + SKEW)) for one in counted)
 
-    first = range(span.start + SKEW, span.start + SKEW + edge, MINUTE)
-    last = range(span.end - SKEW, span.end - SKEW - edge, -MINUTE)
-    return Span(min(first, key=noise), min(last, key=noise))
+    starts = range(asked.start, first - MINUTE, -MINUTE) or range(first, first + edge, MINUTE)
+    ends = range(asked.end, last + MINUTE, MINUTE) or range(last, last - edge, -MINUTE)
+    return Span(min(starts, key=noise), min(ends, key=noise))
+
+
+def _edge(asked: Span) -> int:
+    """How far a quiet moment is looked for."""
+    return _minute(min(HOUR, (asked.end - asked.start) / 4))
 
 
 def _wider(span: Span) -> Span:
@@ -209,7 +219,7 @@ def _sum(counted: Iterator[Counts]) -> Counts:
     for one in counted:
         for minute, number in one.by_minute.items():
             by_minute[minute] = by_minute.get(minute, 0) + number
-    return Counts(by_minute, is_measured=True)
+    return Counts(by_minute)
 
 
 def _now(run: Deployment, box: str) -> str:

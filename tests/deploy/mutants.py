@@ -402,8 +402,8 @@ MUTANTS = (
     Mutant(
         "a loss at a rush is lag",
         "audit.py",
-        "return Span(min(first, key=noise), min(last, key=noise))",
-        "return Span(first[0], last[0])",
+        "return Span(min(starts, key=noise), min(ends, key=noise))",
+        "return Span(starts[0], ends[0])",
         f"{AUDIT}::every_single_one",
     ),
     Mutant(
