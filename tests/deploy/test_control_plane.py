@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.google_cloud import flows, picture
+from tests.support.google_cloud import flows, log_filters, picture
 from tests.support.google_cloud.control_plane import ControlPlane
 from tests.support.google_cloud.desk import CHAT, LOG, Desk
 from tests.support.google_cloud.exchange import BrokenConnection, Killed, Request
@@ -341,3 +341,63 @@ def test_a_picture_shows_what_differs(desk: Desk, tmp_path: Path) -> None:
     assert not any(empty.values())
     assert desk.run("--yes").status == 0
     assert picture.taken(desk.plane) != empty
+
+
+# --- the log -----------------------------------------------------------------------------------------------
+
+ENTRY = {
+    "severity": "WARNING",
+    "timestamp": "2026-03-02T09:00:00.500Z",
+    "jsonPayload": {"outcome": "published", "status": 200, "handlers": ["a.b", "c.d"], "message": 'say "hi"'},
+}
+
+
+@pytest.mark.parametrize(
+    ("filter_", "takes"),
+    [
+        ("", True),
+        ("severity>=INFO", True),
+        ("severity>=ERROR", False),
+        ("jsonPayload.outcome:*", True),
+        ("jsonPayload.problem:*", False),
+        ('jsonPayload.outcome="published" AND jsonPayload.status>=400', False),
+        ('jsonPayload.outcome="published" OR jsonPayload.status>=400', True),
+        ('(severity=ERROR OR severity=WARNING) AND NOT jsonPayload.handlers="a.b"', False),
+        ('jsonPayload.handlers="c.d"', True),
+        ('jsonPayload.handlers="c"', False),
+        ('jsonPayload.outcome=("ignored" OR "published")', True),
+        (r'jsonPayload.message:"\"hi\""', True),
+        ('jsonPayload.outcome=~"^pub"', True),
+        ('jsonPayload.outcome!~"^pub"', False),
+        ('timestamp>="2026-03-02T09:00:00Z" AND timestamp<"2026-03-02T09:00:01Z"', True),
+        ('timestamp>"2026-03-02T09:00:01Z"', False),
+    ],
+)
+def test_a_filter_of_the_log_takes_what_it_says(filter_: str, takes: bool) -> None:
+    assert log_filters.parsed(filter_)(ENTRY) == takes
+
+
+def test_a_line_is_found_once_it_has_been_received(plane: ControlPlane) -> None:
+    plane.faults.logs_late = 10
+    plane.logs.write("flowhook-receive", {"severity": "INFO", "message": "hello"})
+    assert ask(plane, "POST", ENTRIES, MINE) == (200, {"entries": []})
+    plane.time.advance(11)
+    _, first = ask(plane, "POST", ENTRIES, MINE)
+    assert "entries" not in first
+    _, second = ask(plane, "POST", ENTRIES, {**MINE, "pageToken": first["nextPageToken"]})
+    (entry,) = second["entries"]
+    assert entry["jsonPayload"] == {"message": "hello"}
+    assert "nextPageToken" not in second
+
+
+def test_a_metric_counts_what_comes_after_it(plane: ControlPlane) -> None:
+    line = {"severity": "ERROR", "message": "hello"}
+    plane.logs.write("flowhook-receive", line)
+    plane.time.advance(60)
+    assert ask(plane, "POST", METRICS, COUNTER)[0] == 200
+    plane.logs.write("flowhook-receive", line)
+    plane.time.advance(120)
+    metric = 'metric.type = "logging.googleapis.com/user/m"'
+    asked = {"interval__endTime": stamp(plane.time.now), "interval__startTime": stamp(plane.time.now - 600)}
+    _, found = ask(plane, "GET", f"{MONITORING}/timeSeries", filter=metric, view="FULL", **asked)
+    assert [len(series["points"]) for series in found["timeSeries"]] == [1]

@@ -168,7 +168,7 @@ def _check_metric(metric: Document) -> None:
 def _labels(metric: Document, entry: Document) -> dict[str, str]:
     """What the extractors find; a field that isn't there is an empty label."""
     found = {}
-    for label, extractor in metric["labelExtractors"].items():
+    for label, extractor in metric.get("labelExtractors", {}).items():
         value: Any = entry
         for part in extractor.removeprefix("EXTRACT(").removesuffix(")").split("."):
             value = value.get(part, "") if isinstance(value, dict) else ""
