@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from flowhook.deploy import kinds, ledger, lock, policies, retirement, state
+from flowhook.deploy import kinds, ledger, lock, metrics, policies, retirement, state
 from flowhook.deploy.resources import CONSUME, FUNCTIONS, RECEIVE, Resource
 from flowhook.deploy.run import Deployment, agreed
 
@@ -37,7 +37,7 @@ def carry_out(run: Deployment, gone: list[Resource]) -> None:
     run.remove("subscription", *names["subscription"])
     run.remove("topic", *names["topic"])
     forget_accounts(run, names["account"])
-    for kind in ("account", "alert", "channel", "repository", "secret", "database"):
+    for kind in ("account", "dashboard", "metric", "alert", "channel", "repository", "secret", "database"):
         run.remove(kind, *names[kind])
 
 
@@ -78,6 +78,8 @@ def _present(run: Deployment) -> list[Resource]:
         ("repository", place.name),
         ("secret", place.secret),
         ("database", ledger.name_of(place)),
+        ("metric", metrics.name_of(place)),
+        ("dashboard", place.name),
     ]
     labelled = [
         *(("subscription", name) for name in run.state.ours("subscription", place)),

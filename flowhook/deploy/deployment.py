@@ -85,12 +85,14 @@ def carry_out(run: Deployment, new_secret: bytes) -> None:
         let_everybody_in(run)
         run.apply("channel")
         run.apply("alert")
+        run.apply("dashboard")
         retirement.clear_away(run)
 
 
 def lay_foundations(run: Deployment, new_secret: bytes) -> None:
     """Everything but the functions. Subscriptions begin without pushing: what is published waits in them."""
-    run.apply("account", "topic", "repository", "secret", "database")
+    # The metric counts what is answered from its creation on, so it is there before `receive`.
+    run.apply("account", "topic", "repository", "secret", "database", "metric")
     if ledger.is_needed(run.options, run.handlers):
         ledger.have_it_expire(run.api, run.place)
     store_secrets(run, new_secret)

@@ -3,6 +3,7 @@
 Tests bring their own.
 """
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -59,9 +60,14 @@ def tell(text: str) -> None:
 
 
 def show(text: str) -> None:
-    """To standard output."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    """To standard output. Raises BrokenPipeError where nobody reads it any more."""
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is left in the buffer would be written once more at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 def ask(question: str) -> bool | None:

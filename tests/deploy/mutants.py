@@ -42,6 +42,8 @@ class Mutant(NamedTuple):
 
 LIFE, LOSS, FAULTS = "test_stories.py", "test_stories_loss.py", "test_stories_faults.py"
 INTERRUPTED, HANDS = "test_stories_interrupted.py", "test_stories_hands.py"
+MEASURING, AUDIT = "test_stories_measuring.py", "test_stories_audit.py"
+TAIL = "test_stories_tail.py"
 
 # The steps of deployment.carry_out.
 IN_IF = " " * 16
@@ -362,6 +364,90 @@ MUTANTS = (
         "pushing = facts.consume_url and not paused",
         "pushing = facts.consume_url",
         f"{FAULTS}::paused",
+    ),
+    # Measuring.
+    Mutant(
+        "what is answered first is not counted",
+        "deployment.py",
+        '"database", "metric")\n',
+        '"database")\n',
+        f"{MEASURING}::before_anything",
+    ),
+    Mutant(
+        "a metric that counts every function",
+        "metrics.py",
+        "AND resource.labels.service_name=({services})",
+        'AND NOT resource.labels.service_name=("{services[:0]}")',
+        f"{MEASURING}::no_other_function",
+    ),
+    Mutant(
+        "a dashboard is changed field by field",
+        "kinds.py",
+        "{**whole, **fields}",
+        "fields",
+        f"{MEASURING}::by_hand",
+    ),
+    # Auditing.
+    Mutant(
+        "no data is a zero",
+        "counts.py",
+        "    return Counts(counted, is_measured)\n",
+        "    return Counts(counted, True)\n",
+        f"{AUDIT}::no_data_is",
+    ),
+    Mutant("lag is a loss", "audit.py", "SKEW = 2 * MINUTE", "SKEW = 0", f"{AUDIT}::lag_is_no_loss"),
+    Mutant(
+        "what comes late is a loss", "audit.py", "LATE = 10 * MINUTE", "LATE = 0", f"{AUDIT}::lag_is_no_loss"
+    ),
+    Mutant(
+        "a loss at a rush is lag",
+        "audit.py",
+        "return Span(min(starts, key=noise), min(ends, key=noise))",
+        "return Span(starts[0], ends[0])",
+        f"{AUDIT}::every_single_one",
+    ),
+    Mutant(
+        "what was dropped is not missed",
+        "audit.py",
+        "if longest >= kept - NEAR:",
+        "if longest >= kept + NEAR:",
+        f"{AUDIT}::dropped",
+    ),
+    # Deliveries as they happen.
+    Mutant(
+        "lines that are found late are missed",
+        "tail.py",
+        "OVERLAP = 30",
+        "OVERLAP = 0",
+        f"{TAIL}::however_late",
+    ),
+    Mutant(
+        "lines that are received late are missed",
+        "tail.py",
+        """f'receiveTimestamp>="{received}" AND timestamp>="{written}"'""",
+        """f'timestamp>="{received}" AND timestamp>="{written}"'""",
+        f"{TAIL}::however_late",
+    ),
+    Mutant(
+        "lines are shown again",
+        "tail.py",
+        "            if key not in self._shown:\n",
+        "            if key:\n",
+        f"{TAIL}::however_late",
+    ),
+    Mutant(
+        "an empty page is the last",
+        "tail.py",
+        """        token = page.get("nextPageToken", "")\n""",
+        """        token = page.get("nextPageToken", "") if page.get("entries") else ""\n""",
+        f"{TAIL}::as_they_happen",
+    ),
+    Mutant(
+        "what is asked for grows and grows",
+        "tail.py",
+        "max([self._newest, asked_at - IDLE, *self._shown.values()])",
+        "max([self._newest, *self._shown.values()])",
+        f"{TAIL}::no_more_than_it_needs",
     ),
     # Away.
     Mutant(
