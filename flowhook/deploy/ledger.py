@@ -54,7 +54,7 @@ def check_package(options: Options, handlers: Iterable[Declared], folder: Path) 
         )
 
 
-def have_it_expire(api: Api, place: Place) -> None:
+def enable_ttl(api: Api, place: Place) -> None:
     """Have Firestore delete what is of no use any more; nobody waits until it begins with that."""
     url = (
         f"{FIRESTORE}/projects/{place.project}/databases/{name_of(place)}"

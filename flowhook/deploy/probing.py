@@ -8,7 +8,7 @@ from flowhook.deploy.resources import Place
 from flowhook.deploy.rest import Api
 
 
-def see_a_push(api: Api, place: Place) -> None:
+def wait_for_push(api: Api, place: Place) -> None:
     """Wait until one has come all the way. Raises DeployError where none does within PATIENCE."""
     body, attributes = deployed.doctors_event()
     with tapped(api, place, place.called("rejected"), f'attributes.handler = "{deployed.DOCTOR}"') as tap:

@@ -66,7 +66,7 @@ def enable(api: Api, where: Place, hosts: list[str]) -> None:
         api.finished(f"{USAGE}/v1", operation)
 
 
-def make_sure_of_the_agent(api: Api, where: Place) -> Document:
+def ensure_pubsub_agent(api: Api, where: Place) -> Document:
     """Have Pub/Sub's own account exist, which else comes with its first use. Only v1beta1 can do that."""
     url = f"{USAGE}/v1beta1/projects/{where.project}/services/pubsub.googleapis.com:generateServiceIdentity"
     return api.finished(f"{USAGE}/v1beta1", api.request("POST", url))

@@ -20,7 +20,7 @@ MINUTE = 60
 LONGEST_VISIT = 60 * MINUTE
 
 
-def date_successors(run: Deployment) -> None:
+def label_successors(run: Deployment) -> None:
     """Note since when a subscription exists that takes another one's place.
 
     Only once it is there: what was published before may be in the old one alone.
@@ -63,10 +63,10 @@ def retire_handlers(run: Deployment) -> None:
         return
     run.tell("What is published for them waits there, unpushed, until they are removed or back.")
     pushing = [name for name in gone if run.state.found["subscription", name].get("pushConfig")]
-    run.api.together(partial(hold, run, name) for name in pushing)
+    run.api.together(partial(stop_pushing, run, name) for name in pushing)
 
 
-def hold(run: Deployment, name: str) -> None:
+def stop_pushing(run: Deployment, name: str) -> None:
     """Have a subscription push no more: nobody is there to take it, and attempts would be used up."""
     drain.stop_pushing(run.api, run.place, name)
     run.state.found["subscription", name]["pushConfig"] = {}
@@ -80,26 +80,26 @@ def retire(run: Deployment, names: Sequence[str]) -> None:
     done = drain.wait(run.api, run.place, held, 0)
     if pushing:
         minutes = run.options.drain_minutes
-        run.tell(f"Waiting up to {minutes:g} minutes until {drain.names(pushing)} are worked off.")
+        run.tell(f"Waiting up to {minutes:g} minutes until {drain.listed(pushing)} are worked off.")
         done |= drain.wait(run.api, run.place, pushing, minutes * MINUTE)
     run.changed = True
-    run.api.together(partial(_bury, run, name, name in done) for name in names)
+    run.api.together(partial(_move_left_over, run, name, name in done) for name in names)
     run.remove("subscription", *names)
 
 
-def _bury(run: Deployment, name: str, done: bool) -> None:
+def _move_left_over(run: Deployment, name: str, done: bool) -> None:
     """Move what is left. Unless all is done, something may fail and come again only after a pause."""
     subscription = run.state.found["subscription", name]
     quiet = float(subscription.get("ackDeadlineSeconds", 10))
-    hold(run, name)
+    stop_pushing(run, name)
     if not done:
         quiet = max(quiet, drain.longest_pause(subscription))
         run.tell(f"Looking for up to {quiet / MINUTE:.0f} minutes for what {name} has not worked off.")
-    if moved := drain.bury(run.api, run.place, name, quiet):
+    if moved := drain.move_to_dead_letters(run.api, run.place, name, quiet):
         run.tell(f"{moved} messages of {name} are in {run.place.called('dead-letters')} now.")
 
 
-def clear_away(run: Deployment) -> None:
+def remove_unplanned(run: Deployment) -> None:
     """Remove what nobody plans any more, last, when what takes its place is there."""
     if run.options.pubsub:
         remove_superseded(run)
@@ -155,13 +155,13 @@ def remove_superseded(run: Deployment) -> None:
         return
     minutes = run.options.drain_minutes
     run.tell(
-        f"Waiting up to {minutes:g} minutes until {drain.names(since)} are worked off; their successors get "
+        f"Waiting up to {minutes:g} minutes until {drain.listed(since)} are worked off; their successors get "
         "the same events meanwhile, so some are handled twice."
     )
     done = drain.wait(run.api, run.place, since, minutes * MINUTE)
     run.remove("subscription", *sorted(done))
     if left := set(since) - done:
-        run.tell(f"{drain.names(left)} are not worked off yet, and stay: the next deployment removes them.")
+        run.tell(f"{drain.listed(left)} are not worked off yet, and stay: the next deployment removes them.")
 
 
 def retire_consume(run: Deployment) -> None:

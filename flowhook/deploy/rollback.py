@@ -34,7 +34,7 @@ def roll_back(run: Deployment) -> None:
         return
     agreed(run, question)
     with lock.held(run.api, run.place, run.options.break_lock):
-        run.api.together(partial(retirement.hold, run, name) for name in unknown)
+        run.api.together(partial(retirement.stop_pushing, run, name) for name in unknown)
         for target, revision in chosen.items():
             send_traffic(run.api, run.place, target, services.short(revision["name"]))
             run.tell(f"{run.place.called(target)} is at {services.short(revision['name'])}.")
