@@ -289,8 +289,8 @@ MUTANTS = (
     Mutant(
         "traces of deleted accounts stay",
         "policies.py",
-        "    kept = _without(policy, sorted(traces))\n",
-        "    kept = _without(policy, sorted(traces)[:0])\n",
+        "    kept = _without(policy, sorted(deleted))\n",
+        "    kept = _without(policy, sorted(deleted)[:0])\n",
         f"{FAULTS}::traces",
     ),
     Mutant(
