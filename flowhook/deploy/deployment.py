@@ -115,7 +115,7 @@ def create_resources(run: Deployment, new_secret: bytes) -> None:
 
 
 def store_secrets(run: Deployment, new_secret: bytes) -> None:
-    """Add a version to each secret that has none, or whose newest value differs from that in the env file."""
+    """Add a version to each secret that has none, or another value than the env file has for it."""
     versions, place = run.state.versions, run.place
     if place.secret not in versions:
         versions[place.secret] = secrets.add(run.api, place, place.secret, new_secret).number

@@ -37,9 +37,9 @@ class Ran(NamedTuple):
     output: str
 
 
-# `gcloud` below, which tests replace.
+# The type of `gcloud` below, which tests replace.
 Gcloud = Callable[[Sequence[str], Path], Ran]
-# The same, with the folder already given.
+# `gcloud` with its folder already given.
 Build = Callable[[Sequence[str]], Ran]
 
 

@@ -1,4 +1,4 @@
-"""Pauses handlers and resumes them: the subscriptions of a paused handler keep its events and don't push."""
+"""Pauses and resumes handlers: the subscriptions of a paused one don't push, so its events wait in them."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial

@@ -18,7 +18,8 @@ APIS = (
     "artifactregistry", "cloudbuild", "cloudfunctions", "cloudresourcemanager", "iam", "logging",
     "monitoring", "pubsub", "run", "secretmanager",
 )  # fmt: skip
-# The most APIs that one request can enable: https://cloud.google.com/service-usage/docs/reference/rest/v1/services/batchEnable
+# The most APIs that one request can enable:
+# https://cloud.google.com/service-usage/docs/reference/rest/v1/services/batchEnable
 ENABLED_AT_ONCE = 20
 
 
