@@ -53,9 +53,10 @@ CONSUME_LINE = IN_IF + DEPLOY.format("CONSUME")
 INVOKER = f'{IN_IF}run.allow_these(_missing(run, "service", CONSUME))\n'
 PUSHING = f"{IN_IF}start_pushing(run)\n"
 RECEIVE_LINE = " " * 12 + DEPLOY.format("RECEIVE")
+REMOVAL = "retirement.remove_unplanned(run)"
 CONSUME_FIRST = CONSUME_LINE + INVOKER + PUSHING + RECEIVE_LINE
 RECEIVE_FIRST = IN_IF + DEPLOY.format("RECEIVE") + CONSUME_LINE + INVOKER + PUSHING
-# Those of drain.bury.
+# The steps of drain.move_to_dead_letters.
 PUBLISHED = """            messages.publish(api, place, place.called("dead-letters"), letters)
 """
 ACKNOWLEDGED = """            messages.acknowledge(api, place, subscription, waiting)
@@ -90,7 +91,7 @@ MUTANTS = (
     Mutant(
         "pushed to without having seen a push",
         "deployment.py",
-        "    probing.see_a_push(run.api, run.place)\n",
+        "    probing.wait_for_push(run.api, run.place)\n",
         "",
         f"{LOSS}::first_push",
     ),
@@ -111,8 +112,8 @@ MUTANTS = (
     Mutant(
         "removals before receive",
         "deployment.py",
-        f"            {RECEIVE_LINE.strip()}\n        let_everybody_in(run)\n",
-        f"            clear_away(run)\n            {RECEIVE_LINE.strip()}\n        let_everybody_in(run)\n",
+        f"            {RECEIVE_LINE.strip()}\n        make_receive_public(run)\n",
+        f"            {REMOVAL}\n            {RECEIVE_LINE.strip()}\n        make_receive_public(run)\n",
         f"{LOSS}::superseded_goes_last",
     ),
     # Draining.
@@ -133,7 +134,7 @@ MUTANTS = (
     Mutant(
         "what is left is dropped",
         "retirement.py",
-        "    run.api.together(partial(_bury, run, name, name in done) for name in names)\n",
+        "    run.api.together(partial(_move_left_over, run, name, name in done) for name in names)\n",
         "",
         f"{LOSS}::dead_letters",
     ),
@@ -232,7 +233,7 @@ MUTANTS = (
     Mutant(
         "back without pausing",
         "rollback.py",
-        "        run.api.together(partial(retirement.hold, run, name) for name in unknown)\n",
+        "        run.api.together(partial(retirement.stop_pushing, run, name) for name in unknown)\n",
         "",
         f"{LOSS}::lacks",
     ),
@@ -290,14 +291,14 @@ MUTANTS = (
     Mutant(
         "traces of deleted accounts stay",
         "policies.py",
-        "    kept = _without(policy, sorted(traces))\n",
-        "    kept = _without(policy, sorted(traces)[:0])\n",
+        "    kept = _without(policy, sorted(deleted))\n",
+        "    kept = _without(policy, sorted(deleted)[:0])\n",
         f"{FAULTS}::traces",
     ),
     Mutant(
         "traces in the policies",
         "deletion.py",
-        '    forget_accounts(run, names["account"])\n',
+        '    revoke_roles(run, names["account"])\n',
         "",
         f"{LIFE}::delete",
     ),
@@ -347,7 +348,7 @@ MUTANTS = (
     Mutant(
         "the agent is taken for granted",
         "deployment.py",
-        "        project.make_sure_of_the_agent(bootstrap, run.place)\n",
+        "        project.ensure_pubsub_agent(bootstrap, run.place)\n",
         "        pass\n",
         f"{FAULTS}::agent",
     ),
