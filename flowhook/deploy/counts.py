@@ -17,6 +17,7 @@ from flowhook.deploy.rest import Api, Document
 
 MINUTE, HOUR = 60, 3600
 SIZES = "pubsub.googleapis.com/topic/message_sizes"
+PUSHES = "pubsub.googleapis.com/subscription/push_request_count"
 SUBSCRIPTION = "resource.label.subscription_id"
 
 
@@ -63,6 +64,15 @@ def of_topic(api: Api, place: Place, what: str, span: Span) -> Counts:
         counted.update(_points(series))
         is_measured = True
     return Counts(counted, is_measured)
+
+
+def acknowledged_pushes(api: Api, place: Place, subscription: str, span: Span) -> Counts:
+    """The pushes of a subscription that its handler has acknowledged."""
+    one = json.dumps(subscription)
+    filter_ = f'metric.type = "{PUSHES}" AND metric.label.response_class = "ack" AND {SUBSCRIPTION} = {one}'
+    for series in _aligned(api, place, filter_, SUBSCRIPTION, span, "SUM", MINUTE):
+        return Counts(_points(series), is_measured=True)
+    return Counts()
 
 
 def longest_waits(api: Api, place: Place, span: Span) -> dict[str, int]:

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from flowhook.deploy import (
+    counts,
     drain,
     kinds,
     messages,
@@ -177,9 +178,24 @@ def remove_superseded(run: Deployment) -> None:
         "the same events meanwhile, so some are handled twice."
     )
     done = drain.wait(run.api, run.place, since, minutes * MINUTE)
+    for name in sorted(done):
+        run.tell(_handled_twice(run, name, since[name]))
     run.remove("subscription", *sorted(done))
     if left := set(since) - done:
         run.tell(f"{drain.listed(left)} are not worked off yet, and stay: the next deployment removes them.")
+
+
+def _handled_twice(run: Deployment, name: str, since: float) -> str:
+    """Say how many events a subscription and its replacement have both delivered, which was there `since`.
+
+    Events that were published before that are counted as well: metrics don't tell them apart.
+    """
+    span = counts.Span(int(since // MINUTE) * MINUTE, int(run.api.clock.now() // MINUTE) * MINUTE)
+    pushes = counts.acknowledged_pushes(run.api, run.place, name, span)
+    if not pushes.is_measured:
+        return f"How many events both {name} and its successor delivered is not measured yet."
+    number = pushes.within(span)
+    return f"Both {name} and its successor delivered {number} events, as measured until some minutes ago."
 
 
 def retire_consume(run: Deployment) -> None:

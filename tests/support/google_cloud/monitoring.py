@@ -120,6 +120,10 @@ class Monitoring:
         elif metric == f"{TOPIC}message_sizes":
             for name, times in self._pubsub.published.items():
                 yield {"resource.label.topic_id": name}, [Point(_sampled(at), 1) for at in times]
+        elif metric == f"{SUBSCRIPTION}push_request_count":
+            for name, times in self._pubsub.acknowledged.items():
+                labels = {"resource.label.subscription_id": name, "metric.label.response_class": "ack"}
+                yield labels, [Point(_sampled(at), 1) for at in times]
         elif metric.startswith(LOGGED):
             for counted in self._logs.counted(metric.removeprefix(LOGGED)):
                 labels = {f"metric.label.{label}": value for label, value in counted.labels.items()}

@@ -95,6 +95,8 @@ class PubSub:
         self.samples: dict[str, list[Sample]] = defaultdict(list)
         # Dead letters and how often each subscription pushed a message, for the tests.
         self.pushes: dict[str, int] = defaultdict(int)
+        # When the pushes of each subscription were acknowledged.
+        self.acknowledged: dict[str, list[float]] = defaultdict(list)
         # When each message of a topic was published.
         self.published: dict[str, list[float]] = defaultdict(list)
         self.push: Push = lambda endpoint, email, audience, body: 503
@@ -166,6 +168,7 @@ class PubSub:
         body = json.dumps(self._pushed(subscription, waiting)).encode()
         email, audience = token.get("serviceAccountEmail", ""), token.get("audience", "")
         if self.push(subscription.endpoint, email, audience, body) in ACKNOWLEDGED:
+            self.acknowledged[name].append(self._time.now)
             subscription.waiting.pop(number, None)
         else:
             self._again(subscription, waiting)
