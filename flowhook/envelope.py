@@ -5,13 +5,18 @@ Pydantic's Rust core validates the body as JSON but makes Python objects of a fe
 accepts too; whatever it doesn't accept, `events.parse` decides. So the two never disagree, which is tested.
 `events.parse` also decides what is heavy to parse, because the core's own tree takes memory that is not
 returned to the system.
+
+Judging freezes nothing, because only handlers need an event that can't be changed. What they are given is
+frozen in a thread where it is large, so that the loop goes on meanwhile.
 """
 
+import asyncio
 import hashlib
 import re
 import sys
 import weakref
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -36,6 +41,9 @@ DATE = (
     "|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))"
 )
 TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?Z"
+# Threads of our own: the loop's are shared with handlers, which may occupy them all. Each waits for Python's
+# lock as the loop does, so more than two would only delay it.
+_opening = ThreadPoolExecutor(max_workers=2, thread_name_prefix="opening")
 # The length of `2026-03-02T10:42:30.250Z`: the platform's form, which CloudEvents allows as it is.
 USUAL_LENGTH = 24
 
@@ -79,29 +87,50 @@ class Envelope(NamedTuple):
             event.traceparent,
         )
 
-    def open(self) -> "Event":
-        """The event, parsed anew."""
-        return _parse(self.body, self.delivery_attempt, self.traceparent, self.room)
+    async def open(self) -> "Event":
+        """The event, which can't be changed. One that memory was granted for is made in a thread."""
+        if self.room is None:
+            return self._event()
+        return await asyncio.get_running_loop().run_in_executor(_opening, self._large_event, self.room)
+
+    def _event(self) -> "Event":
+        event: Event = _models().parse(
+            self.body, delivery_attempt=self.delivery_attempt, traceparent=self.traceparent
+        )
+        return event
+
+    def _large_event(self, room: Room) -> "Event":
+        with runtime.unwatched() if room.heavy else nullcontext():
+            event = self._event()
+        # The finalizer holds the room while the event exists, even in the thread of a handler that hangs.
+        weakref.finalize(event, Room.leave, room).atexit = False
+        return event
 
     def replayed(self, handler: str, replay: str) -> "Envelope":
         """The envelope of an event that an operator replays to a handler."""
         return self._replace(handler=handler, replay=replay)
 
 
-class Opened(Envelope):
-    """An envelope whose event had to be parsed to validate it."""
+class Parsed(Envelope):
+    """An envelope whose body had to be parsed to validate it; it isn't parsed again."""
 
-    event: "Event"
-
-    def open(self) -> "Event":
-        """The event, which has been parsed already."""
-        return self.event
+    document: object
 
     def replayed(self, handler: str, replay: str) -> "Envelope":
-        """The same as for any envelope; the event stays with it."""
+        """The same as for any envelope; the document stays with it."""
         replayed = self._replace(handler=handler, replay=replay)
-        replayed.event = self.event
+        replayed.document = self.document
         return replayed
+
+    def _event(self) -> "Event":
+        models = _models()
+        event: Event = models.made(
+            models.freeze(self.document),
+            self.body,
+            delivery_attempt=self.delivery_attempt,
+            traceparent=self.traceparent,
+        )
+        return event
 
 
 def require_json(headers: Mapping[bytes, bytes]) -> None:
@@ -123,7 +152,7 @@ async def admit(
     if fields is not None:
         return _from_fields(fields, body, delivery_attempt, traceparent, room)
     await _load_models()
-    return _opened(body, delivery_attempt, traceparent, room)
+    return _parsed(body, delivery_attempt, traceparent, room)
 
 
 def read(
@@ -136,7 +165,7 @@ def read(
     fields = _validated(body, room)
     if fields is not None:
         return _from_fields(fields, body, delivery_attempt, traceparent, room)
-    return _opened(body, delivery_attempt, traceparent, room)
+    return _parsed(body, delivery_attempt, traceparent, room)
 
 
 def _from_fields(
@@ -165,21 +194,14 @@ def _from_fields(
     )
 
 
-def _opened(body: bytes, delivery_attempt: int, traceparent: str | None, room: Room | None) -> Envelope:
-    heavy = room is not None and room.heavy
+def _parsed(body: bytes, delivery_attempt: int, traceparent: str | None, room: Room | None) -> Envelope:
+    models, heavy = _models(), room is not None and room.heavy
     with runtime.unwatched() if heavy else nullcontext():
-        event = _parse(body, delivery_attempt, traceparent, room)
-    envelope = Opened.of(event)
-    envelope.event = event
+        document = models.read_json(body)
+        event = models.made(document, body, delivery_attempt=delivery_attempt, traceparent=traceparent)
+    envelope = Parsed.of(event)._replace(room=room)
+    envelope.document = document
     return envelope
-
-
-def _parse(body: bytes, delivery_attempt: int, traceparent: str | None, room: Room | None) -> "Event":
-    event: Event = _models().parse(body, delivery_attempt=delivery_attempt, traceparent=traceparent)
-    if room:
-        # The finalizer holds the room while the event exists, even in the thread of a handler that hangs.
-        weakref.finalize(event, Room.leave, room).atexit = False
-    return event
 
 
 def _models() -> ModuleType:

@@ -110,7 +110,7 @@ class Router:
         """Run those that take the event, and return the result of each; `replay` is for the ledger."""
         if not handlers:
             return {}
-        event = envelope.open()
+        event = await envelope.open()
         chosen = [handler for handler in handlers if handler.takes(event)]
         run = partial(self._run_one, event=event, replay=replay)
         if len(chosen) == 1:
