@@ -75,7 +75,8 @@ def read(body: bytes) -> Push:
         found = VALIDATOR.validate_json(body)
     except ValidationError as error:
         # Only the first two levels are named: what is below them was written by the message's sender.
-        parts = dict.fromkeys(".".join(map(str, found["loc"][:2])) or "the body" for found in error.errors())
+        errors = error.errors(include_url=False, include_context=False, include_input=False)
+        parts = dict.fromkeys(".".join(map(str, found["loc"][:2])) or "the body" for found in errors)
         raise _not_a_push(*parts) from None
     message = found["message"]
     return Push(Message(message.get("data") or b"", message.get("attributes")), found.get("deliveryAttempt"))
