@@ -25,7 +25,7 @@ from pydantic_core import SchemaValidator, ValidationError
 from pydantic_core import core_schema as cs
 
 from flowhook import runtime
-from flowhook.admission import SMALL, Admission, Room
+from flowhook.admission import SMALL, Admission, Room, memory_of
 from flowhook.background import Background
 from flowhook.categories import OPERATIONS, classify
 from flowhook.errors import UnsupportedMediaType
@@ -147,7 +147,13 @@ async def admit(
     body: bytes, parses: Admission, *, delivery_attempt: int = 1, traceparent: str | None = None
 ) -> Envelope:
     """As `read`, once there is room to parse the body. Raises what `read` raises, and Overloaded."""
-    room = await parses.room_for(body) if len(body) > SMALL else None
+    if len(body) <= SMALL:
+        return await _judged(body, delivery_attempt, traceparent, None)
+    async with parses.turn(memory_of(body)) as room:
+        return await _judged(body, delivery_attempt, traceparent, room)
+
+
+async def _judged(body: bytes, delivery_attempt: int, traceparent: str | None, room: Room | None) -> Envelope:
     fields = _validated(body, room)
     if fields is not None:
         return _from_fields(fields, body, delivery_attempt, traceparent, room)
@@ -229,7 +235,8 @@ def _validated(body: bytes, room: Room | None = None) -> Mapping[str, Any] | Non
     if room and room.heavy:
         return None
     # The validator accepts these numbers, JSON doesn't. They may also be in a text, which is rare enough.
-    if b"NaN" in body or b"Infinity" in body:
+    # A search for one byte is so much faster that it is worth the while to look for that first.
+    if (b"N" in body and b"NaN" in body) or (b"I" in body and b"Infinity" in body):
         return None
     try:
         fields: Mapping[str, Any] = VALIDATOR.validate_json(body)

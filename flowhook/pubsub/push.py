@@ -43,11 +43,11 @@ Keep = Callable[[bytes, Refused], Awaitable[None]]
 async def event(body: bytes, parses: Admission, keep: Keep) -> Envelope:
     """The event in a push delivery. `keep` stores the data that is no event, or the body that is no push.
 
-    `parses` grants the memory for parsing a large event. Raises NotAPush, NotJson, NotAnEvent or Overloaded,
-    or what `keep` raises.
+    `parses` grants turns to large bodies, and the memory for parsing a large event. Raises NotAPush, NotJson,
+    NotAnEvent or Overloaded, or what `keep` raises.
     """
     try:
-        message, delivery_attempt = read(body)
+        message, delivery_attempt = await _read(body, parses)
     except NotAPush as problem:
         await keep(body, problem)
         raise
@@ -65,6 +65,13 @@ async def event(body: bytes, parses: Admission, keep: Keep) -> Envelope:
     if "replay" in attributes or "handler" in attributes:
         return read_event.replayed(attributes.get("handler", ""), attributes.get("replay", ""))
     return read_event
+
+
+async def _read(body: bytes, parses: Admission) -> Push:
+    if len(body) <= admission.SMALL:
+        return read(body)
+    async with parses.turn():
+        return read(body)
 
 
 def read(body: bytes) -> Push:

@@ -6,8 +6,11 @@ import os
 import re
 import signal
 import threading
+import time
 import weakref
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,7 @@ from hypothesis import strategies as st
 
 from flowhook import admission, envelope, events, frozen, runtime
 from flowhook.admission import HEAVY, PAUSE, Admission, Room
-from flowhook.errors import NotAnEvent, NotAPush, Overloaded, Problem
+from flowhook.errors import NotAnEvent, NotAPush, NotJson, Overloaded, Problem, Refused
 from flowhook.frozen import FrozenList
 from flowhook.pubsub import messages, push
 from tests.support import shapes
@@ -65,7 +68,8 @@ def peak() -> int:
 
 def opened(body: bytes, room: Room | None = None) -> object:
     read = envelope.read(body, room=room)
-    return messages.of_event(read), asyncio.run(read.open())
+    # Not `open`: in a fork there are none of the threads that it would wait for.
+    return messages.of_event(read), read._large_event(room) if room else read._event()
 
 
 @pytest.mark.parametrize("make", [make for _, make in EVENTS], ids=[name for name, _ in EVENTS])
@@ -124,9 +128,10 @@ def test_a_small_body_never_waits() -> None:
     async def ask() -> None:
         full = Admission(100, 0.01)
         held = await full.room(100)
-        assert await full.room_for(b" " * admission.SMALL) is None
+        with pytest.raises(NotJson):
+            await envelope.admit(b" " * admission.SMALL, full)
         with pytest.raises(Overloaded):
-            await full.room_for(b" " * (admission.SMALL + 1))
+            await envelope.admit(b" " * (admission.SMALL + 1), full)
         assert held.size == 100
 
     asyncio.run(ask())
@@ -196,14 +201,79 @@ def test_nothing_else_is_parsed_right_after_a_parse() -> None:
     assert asyncio.run(ask()) >= PAUSE * 0.9
 
 
+@pytest.mark.parametrize(("takes", "pause"), [(0.01, 0.01), (5 * PAUSE, PAUSE)])
+def test_after_each_turn_the_loop_is_for_others(takes: float, pause: float) -> None:
+    """For as long as the turn took, up to `PAUSE`, though there is memory for all."""
+
+    async def ask() -> list[tuple[float, float]]:
+        queue, turns = Admission(100, 5), []
+
+        async def work(size: int) -> None:
+            async with queue.turn(size) as room:
+                assert (room.size if room else 0) == size
+                began = time.monotonic()
+                # It blocks the loop, as a parse does.
+                time.sleep(takes)  # noqa: ASYNC251
+                turns.append((began, time.monotonic()))
+
+        await asyncio.gather(*map(work, (10, 0, 20)))
+        return turns
+
+    turns = asyncio.run(ask())
+    between = [after[0] - before[1] for before, after in pairwise(turns)]
+    # The loop's clock counts milliseconds.
+    assert len(between) == 2
+    assert all(seconds >= pause - 0.002 for seconds in between)
+
+
+def test_who_waits_too_long_for_a_turn_is_answered_503() -> None:
+    async def ask() -> None:
+        queue = Admission(100, 0.05)
+        async with queue.turn():
+            with pytest.raises(Overloaded):
+                async with queue.turn(10):
+                    pytest.fail("there is one turn at a time")
+        async with queue.turn(100) as room:
+            assert room is not None
+
+    asyncio.run(ask())
+
+
+def test_large_bodies_take_turns_whatever_becomes_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    bodies = [
+        shapes.EVENTS["a new field"].replace(shapes.MARK, b'"' + b"a" * admission.SMALL + b'"'),
+        b" " * 2 * admission.SMALL,
+        b"[" + b"0," * admission.SMALL + b"0]",
+    ]
+
+    async def ask() -> int:
+        queue, begun = Admission(admission.MAX_PARSED, 5), 0
+        turn = queue.turn
+
+        def counted(size: int = 0) -> AbstractAsyncContextManager[Room | None]:
+            nonlocal begun
+            begun += 1
+            return turn(size)
+
+        monkeypatch.setattr(queue, "turn", counted)
+        pushed = [push.event(shapes.carrying(body), queue, keep) for body in bodies]
+        await asyncio.gather(*(envelope.admit(b, queue) for b in bodies), *pushed, return_exceptions=True)
+        return begun
+
+    async def keep(_body: bytes, _problem: Refused) -> None:
+        return
+
+    # A push is read in a turn, and its event in another.
+    assert asyncio.run(ask()) == 3 * len(bodies)
+
+
 def test_a_thread_that_hangs_holds_the_room_of_its_event() -> None:
     release = threading.Event()
 
     async def ask() -> None:
         queue = Admission(HEAVY, 0.05)
         body = next(make() for name, make in shapes.events(100_000) if name.endswith("as a new field"))
-        room = await queue.room_for(body)
-        assert room is not None
+        room = await queue.room(admission.memory_of(body))
         event = await envelope.read(body, room=room).open()
         hanging = threading.Thread(target=lambda event: release.wait(30), args=[event])
         hanging.start()
