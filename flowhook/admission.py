@@ -34,6 +34,9 @@ SURROGATES = 30
 # Seconds between the end of a long parse and the next one, in which requests that came meanwhile are
 # answered.
 PAUSE = 0.03
+# Iterations of the loop after that pause: where the process was kept from running, the pause is over before
+# the loop has looked at what has arrived.
+ITERATIONS = 3
 
 
 def memory_of(body: bytes) -> int:
@@ -108,7 +111,13 @@ class Admission:
             yield room
         finally:
             took = time.monotonic() - began
-            asyncio.get_running_loop().call_later(min(took, PAUSE), self._turns.release)
+            asyncio.get_running_loop().call_later(min(took, PAUSE), self._end_turn, ITERATIONS)
+
+    def _end_turn(self, iterations: int) -> None:
+        if iterations:
+            asyncio.get_running_loop().call_soon(self._end_turn, iterations - 1)
+        else:
+            self._turns.release()
 
     async def room(self, size: int) -> Room:
         """Room for `size` bytes; one that is larger than the capacity gets all of it. Raises Overloaded."""

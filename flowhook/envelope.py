@@ -14,10 +14,12 @@ import asyncio
 import hashlib
 import re
 import sys
+import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -25,7 +27,7 @@ from pydantic_core import SchemaValidator, ValidationError
 from pydantic_core import core_schema as cs
 
 from flowhook import runtime
-from flowhook.admission import SMALL, Admission, Room, memory_of
+from flowhook.admission import PAUSE, SMALL, Admission, Room, memory_of
 from flowhook.background import Background
 from flowhook.categories import OPERATIONS, classify
 from flowhook.errors import UnsupportedMediaType
@@ -41,9 +43,6 @@ DATE = (
     "|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))"
 )
 TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?Z"
-# Threads of our own: the loop's are shared with handlers, which may occupy them all. Each waits for Python's
-# lock as the loop does, so more than two would only delay it.
-_opening = ThreadPoolExecutor(max_workers=2, thread_name_prefix="opening")
 # The length of `2026-03-02T10:42:30.250Z`: the platform's form, which CloudEvents allows as it is.
 USUAL_LENGTH = 24
 
@@ -91,7 +90,7 @@ class Envelope(NamedTuple):
         """The event, which can't be changed. One that memory was granted for is made in a thread."""
         if self.room is None:
             return self._event()
-        return await asyncio.get_running_loop().run_in_executor(_opening, self._large_event, self.room)
+        return await _opening[self.room.heavy].run(partial(self._large_event, self.room))
 
     def _event(self) -> "Event":
         event: Event = _models().parse(
@@ -131,6 +130,37 @@ class Parsed(Envelope):
             traceparent=self.traceparent,
         )
         return event
+
+
+class _Opening:
+    """Makes events in a thread of its own, one at a time.
+
+    It is not the loop's: handlers share those, and may occupy them all. A parse doesn't let the loop run
+    meanwhile, so after each event the thread pauses as `Admission.turn` does.
+    """
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="opening")
+        self._paused_until = 0.0
+
+    async def run(self, make: "Callable[[], Event]") -> "Event":
+        """What `make` returns."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, make)
+
+    def _run(self, make: "Callable[[], Event]") -> "Event":
+        began = time.monotonic()
+        if began < self._paused_until:
+            time.sleep(self._paused_until - began)
+            began = time.monotonic()
+        try:
+            return make()
+        finally:
+            ended = time.monotonic()
+            self._paused_until = ended + min(ended - began, PAUSE)
+
+
+# By whether an event is heavy: one of 100 KB need not wait until one of megabytes is frozen.
+_opening = {heavy: _Opening() for heavy in (True, False)}
 
 
 def require_json(headers: Mapping[bytes, bytes]) -> None:

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowhook import admission, envelope, events, frozen, runtime
+from flowhook import admission, envelope, events, frozen, runtime, samples
 from flowhook.admission import HEAVY, PAUSE, Admission, Room
 from flowhook.errors import NotAnEvent, NotAPush, NotJson, Overloaded, Problem, Refused
 from flowhook.frozen import FrozenList
@@ -360,3 +360,26 @@ def test_what_is_heavy_is_nothing_for_the_collector_until_it_is_gone() -> None:
     finally:
         gc.unfreeze()
         gc.set_threshold(*threshold)
+
+
+def test_after_an_event_is_made_in_a_thread_the_loop_is_for_others_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A parse in a thread keeps the loop from running as one on the loop does."""
+    times: list[tuple[float, float]] = []
+
+    def slow(document: object) -> object:
+        began = time.monotonic()
+        time.sleep(2 * PAUSE)
+        times.append((began, time.monotonic()))
+        return frozen.freeze(document)
+
+    async def ask() -> None:
+        body = samples.load("users.updated")
+        rooms = [Room(HEAVY + 1, lambda _size: None) for _ in range(3)]
+        await asyncio.gather(*(envelope.read(body, room=room).open() for room in rooms))
+
+    monkeypatch.setattr(events, "freeze", slow)
+    asyncio.run(ask())
+    assert len(times) == 3
+    assert all(after[0] - before[1] >= PAUSE for before, after in pairwise(times))
