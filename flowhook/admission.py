@@ -91,6 +91,7 @@ class Admission:
         self._patience = patience
         self._heavy = 0
         self._turns = asyncio.Lock()
+        self._paused_until = 0.0
         self._waiting: deque[tuple[int, asyncio.Future[Room]]] = deque()
 
     @asynccontextmanager
@@ -105,19 +106,23 @@ class Admission:
                 await self._turns.acquire()
         except TimeoutError:
             raise Overloaded("Other large bodies came before it.") from None
-        # Not the loop's time, which may stand still while no other code runs.
-        began = time.monotonic()
         try:
-            yield room
+            await self._pause()
+            # Not the loop's time, which stands still while no other code runs.
+            began = time.monotonic()
+            try:
+                yield room
+            finally:
+                ended = time.monotonic()
+                self._paused_until = ended + min(ended - began, PAUSE)
         finally:
-            took = time.monotonic() - began
-            asyncio.get_running_loop().call_later(min(took, PAUSE), self._end_turn, ITERATIONS)
-
-    def _end_turn(self, iterations: int) -> None:
-        if iterations:
-            asyncio.get_running_loop().call_soon(self._end_turn, iterations - 1)
-        else:
             self._turns.release()
+
+    async def _pause(self) -> None:
+        # Whoever comes next waits: a timer of the one before might outlive its loop, as in a test.
+        await asyncio.sleep(max(0.0, self._paused_until - time.monotonic()))
+        for _ in range(ITERATIONS):
+            await asyncio.sleep(0)
 
     async def room(self, size: int) -> Room:
         """Room for `size` bytes; one that is larger than the capacity gets all of it. Raises Overloaded."""

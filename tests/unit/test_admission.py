@@ -383,3 +383,16 @@ def test_after_an_event_is_made_in_a_thread_the_loop_is_for_others_too(
     asyncio.run(ask())
     assert len(times) == 3
     assert all(after[0] - before[1] >= PAUSE for before, after in pairwise(times))
+
+
+def test_a_turn_that_was_the_last_of_a_loop_leaves_the_next_loop_its_own() -> None:
+    """As where each request of a test has a loop of its own."""
+    queue = Admission(100, 0.05)
+
+    async def work() -> None:
+        async with queue.turn():
+            # It blocks the loop, as a parse does.
+            time.sleep(PAUSE)  # noqa: ASYNC251
+
+    for _ in range(2):
+        asyncio.run(work())
