@@ -51,6 +51,8 @@ async def event(body: bytes, parses: Admission, keep: Keep) -> Envelope:
     except NotAPush as problem:
         await keep(body, problem)
         raise
+    # While the event waits for memory, the push would take more than the event does.
+    del body
     attributes = message.attributes or {}
     try:
         read_event = await envelope.admit(
