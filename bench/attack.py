@@ -1,26 +1,32 @@
 """What large and hostile bodies do to an instance: `python -m bench.attack`, a table of shapes.
 
-Each shape is sent many times at once, signed, while a small event is sent again and again. Needs neither wrk
-nor the Pub/Sub emulator. `--project` serves another copy of flowhook, to compare with.
+Each shape is sent many times at once, with the secret, while another process sends a small event every 50 ms
+over one open connection. Of its wait counts what the server's loop worked meanwhile, for the machine may have
+more to do; that is to be held against what one parse takes alone, for while a body is parsed, nobody else is
+served. Needs neither wrk nor the Pub/Sub emulator. `--project` serves another
+copy of flowhook, to compare with.
 """
 
 import argparse
+import gc
 import shutil
 import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 import httpx2
 
-from flowhook import samples
+from bench.probing import Probe, probing
+from flowhook import events, samples
 from flowhook.cli.run import free_port
+from flowhook.errors import Problem
+from flowhook.pubsub import push
 from tests.support import shapes
 from tests.support.receiver import ROOT, SECRET, Receiver, end, start, until
 
@@ -45,7 +51,6 @@ for number in range(5):
 # No handler takes it, so that its time shows how long the instance was busy with other bodies.
 SMALL = samples.load("projects.created")
 HEADERS = {"authorization": f"Bearer {SECRET.decode()}", "content-type": "application/json"}
-SENDS = {"receive": (SMALL, shapes.events, 8), "consume": (shapes.carrying(SMALL), shapes.pushes, 16)}
 MIB = 1024 * 1024
 # Seconds after which a sender gives up.
 PATIENCE = 60
@@ -53,30 +58,46 @@ PATIENCE = 60
 
 @dataclass
 class Seen:
-    """The result of an attack; `waited` are the seconds that each small event took."""
+    """The result of an attack; `alone` are the seconds that one parse takes while nothing else happens."""
 
+    alone: float
+    probe: Probe = field(default_factory=Probe)
     statuses: Counter[int | str] = field(default_factory=Counter)
     seconds: float = 0.0
     peak: float = 0.0
     cpu: float = 0.0
-    waited: list[float] = field(default_factory=list)
 
     def __str__(self) -> str:
         answers = " ".join(f"{count} of {status}" for status, count in sorted(self.statuses.items(), key=str))
-        waited = f"{max(self.waited):5.2f}" if self.waited else "  -  "
-        return f"{self.peak:6.0f} MB | {self.cpu:6.1f} s CPU | {waited} s | {self.seconds:5.1f} s | {answers}"
+        bad = f", {self.probe.refused} refused, {self.probe.broken} broken" if self._is_bad else ""
+        waited = (
+            f"{_longest(self.probe.worked)} | {_longest(self.probe.waited)} of {len(self.probe.waited)}{bad}"
+        )
+        return (
+            f"{self.peak:6.0f} MB | {self.cpu:6.1f} s CPU | {1000 * self.alone:5.0f} ms | {waited} | "
+            f"{self.seconds:5.1f} s | {answers}"
+        )
+
+    @property
+    def _is_bad(self) -> bool:
+        return bool(self.probe.refused or self.probe.broken)
 
 
 def main() -> None:
     """Attack, and print a line for each shape."""
     parsed = _arguments()
-    small, of_size, largest = SENDS[parsed.target]
+    small, of_size, largest, parse = SENDS[parsed.target]
     named = [(name, make) for name, make in of_size(largest * MIB) if parsed.only in name]
-    print("peak memory | CPU | longest wait of a small event | in all | answers | shape")
+    print(
+        "peak memory | CPU | one parse alone | most work in a wait | longest wait | in all | answers | shape"
+    )
     for name, make in islice(named, 0, None, parsed.every):
         # Each shape gets a new instance, so that it isn't measured with what the one before left in memory.
         with _served(parsed.project, parsed.target, parsed.handlers) as running:
-            print(f"{_attack(running, make(), small, parsed.times)} | {name}", flush=True)
+            body = make()
+            seen = Seen(_alone(body, parse))
+            _attack(running, body, small, parsed.times, seen)
+            print(f"{seen} | {name}", flush=True)
 
 
 def _arguments() -> argparse.Namespace:
@@ -119,26 +140,49 @@ def _answers(running: Receiver) -> bool:
         return False
 
 
-def _attack(running: Receiver, body: bytes, small: bytes, times: int) -> Seen:
-    seen, over = Seen(), threading.Event()
-    began, used = time.monotonic(), _cpu(running)
-    with ThreadPoolExecutor(times + 1) as pool:
-        watching = pool.submit(_watch, running.url, small, seen.waited, over)
+def _longest(seconds: list[float]) -> str:
+    return f"{1000 * max(seconds, default=0.0):5.0f} ms"
+
+
+def _parse_event(body: bytes) -> None:
+    events.made(events.read_json(body), body)
+
+
+def _parse_push(body: bytes) -> None:
+    _parse_event(push.read(body).message.data)
+
+
+SENDS = {
+    "receive": (SMALL, shapes.events, 8, _parse_event),
+    "consume": (shapes.carrying(SMALL), shapes.pushes, 16, _parse_push),
+}
+
+
+def _alone(body: bytes, parse: Callable[[bytes], None]) -> float:
+    """The seconds of CPU that a parse takes, the least of three; without the collector, as in the server."""
+    gc.disable()
+    try:
+        return min(_timed(body, parse) for _ in range(3))
+    finally:
+        gc.enable()
+
+
+def _timed(body: bytes, parse: Callable[[bytes], None]) -> float:
+    began = time.process_time()
+    with suppress(Problem):
+        parse(body)
+    return time.process_time() - began
+
+
+def _attack(running: Receiver, body: bytes, small: bytes, times: int, seen: Seen) -> None:
+    worker = _processes(running)[-1]
+    with probing(running.port, worker, small, HEADERS) as seen.probe, ThreadPoolExecutor(times) as pool:
+        began, used = time.monotonic(), _cpu(running)
         sent = [pool.submit(_post, running.url, body) for _ in range(times)]
         seen.statuses.update(future.result() for future in sent)
-        over.set()
-        watching.result()
-    seen.seconds = time.monotonic() - began
-    seen.cpu = _cpu(running) - used
+        seen.seconds = time.monotonic() - began
+        seen.cpu = _cpu(running) - used
     seen.peak = max(_status(pid, "VmHWM") for pid in _processes(running)) / 1024
-    return seen
-
-
-def _watch(url: str, small: bytes, waited: list[float], over: threading.Event) -> None:
-    while not over.wait(0.02):
-        began = time.monotonic()
-        _post(url, small)
-        waited.append(time.monotonic() - began)
 
 
 def _post(url: str, body: bytes) -> int | str:

@@ -1,12 +1,15 @@
 """Limits the memory that bodies take together: a large one waits for room, a small one never does.
 
 Parsing a body makes Python objects of up to forty times its size, and no other code runs meanwhile. So the
-memory that all parsed bodies take together is limited, not their number.
+memory that all parsed bodies take together is limited, not their number. And large bodies are parsed one at a
+time, with turns of the loop for all others between two of them.
 """
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from flowhook import runtime
 from flowhook.errors import Overloaded
@@ -28,14 +31,20 @@ MARKS = b"[{:,"
 ASCII, UNICODE = 2, 6
 # The same where there are escaped surrogates: replacing lone ones joins many strings of a few bytes.
 SURROGATES = 30
-# Seconds between the end of a parse and the next one, in which requests that came meanwhile are answered.
+# Seconds between the end of a long parse and the next one, in which requests that came meanwhile are
+# answered.
 PAUSE = 0.03
+# Iterations of the loop after that pause: where the process was kept from running, the pause is over before
+# the loop has looked at what has arrived.
+ITERATIONS = 3
 
 
 def memory_of(body: bytes) -> int:
     """The bytes that `body` takes once it is parsed, itself included: an estimate that errs upwards."""
-    plain = body.isascii() and rb"\u" not in body
-    text = SURROGATES if rb"\ud" in body or rb"\uD" in body else ASCII if plain else UNICODE
+    # A search for one byte is twenty times as fast as one for two, and most texts have no backslash.
+    escaped = b"\\" in body and rb"\u" in body
+    plain = body.isascii() and not escaped
+    text = SURROGATES if escaped and (rb"\ud" in body or rb"\uD" in body) else ASCII if plain else UNICODE
     return min(structure_of(body) + text * len(body), MAX_PER_BYTE * len(body))
 
 
@@ -81,24 +90,56 @@ class Admission:
         self._free = capacity
         self._patience = patience
         self._heavy = 0
+        self._turns = asyncio.Lock()
+        self._paused_until = 0.0
         self._waiting: deque[tuple[int, asyncio.Future[Room]]] = deque()
 
-    async def room_for(self, body: bytes) -> Room | None:
-        """Room to parse `body` in; a small one needs none. Raises Overloaded."""
-        return await self.room(memory_of(body)) if len(body) > SMALL else None
+    @asynccontextmanager
+    async def turn(self, size: int = 0) -> AsyncIterator[Room | None]:
+        """Room for `size` bytes, if any, and the loop for a block of work. Raises Overloaded.
+
+        After the block, the next one may not begin for as long as it took, up to `PAUSE`.
+        """
+        try:
+            async with asyncio.timeout(self._patience):
+                room = await self._room(size) if size else None
+                await self._turns.acquire()
+        except TimeoutError:
+            raise Overloaded("Other large bodies came before it.") from None
+        try:
+            await self._pause()
+            # Not the loop's time, which stands still while no other code runs.
+            began = time.monotonic()
+            try:
+                yield room
+            finally:
+                ended = time.monotonic()
+                self._paused_until = ended + min(ended - began, PAUSE)
+        finally:
+            self._turns.release()
+
+    async def _pause(self) -> None:
+        # Whoever comes next waits: a timer of the one before might outlive its loop, as in a test.
+        await asyncio.sleep(max(0.0, self._paused_until - time.monotonic()))
+        for _ in range(ITERATIONS):
+            await asyncio.sleep(0)
 
     async def room(self, size: int) -> Room:
         """Room for `size` bytes; one that is larger than the capacity gets all of it. Raises Overloaded."""
+        try:
+            async with asyncio.timeout(self._patience):
+                return await self._room(size)
+        except TimeoutError:
+            raise Overloaded("Larger bodies came before it and take all the memory there is.") from None
+
+    async def _room(self, size: int) -> Room:
         size = min(size, self._capacity)
         if size <= self._free and not self._waiting:
             return self._grant(size)
         granted: asyncio.Future[Room] = asyncio.get_running_loop().create_future()
         self._waiting.append((size, granted))
         try:
-            async with asyncio.timeout(self._patience):
-                return await granted
-        except TimeoutError:
-            raise Overloaded("Larger bodies came before it and take all the memory there is.") from None
+            return await granted
         finally:
             # Whoever waits behind one that has given up may fit.
             self._advance()

@@ -89,7 +89,7 @@ class Authenticator:
 
 
 def _failure(headers: Headers) -> AuthenticationFailed:
-    return AuthenticationFailed(sorted(name.decode("latin-1") for name in headers))
+    return AuthenticationFailed(sorted(name.decode("latin-1") for name in islice(headers, MAX_TRIED)))
 
 
 def _every_scheme(request: Candidate) -> Iterator[Scheme]:

@@ -74,8 +74,7 @@ class Handler:
         """Whether an event that it wants is one that `changed` selects."""
         if not self.changed or event.operation_type != "updated":
             return True
-        changes = event.changes()
-        return any(name in changes for name in self.changed)
+        return any(map(event.changed, self.changed))
 
     def missing(self, environment: Mapping[str, str]) -> str:
         """The variable without which it is off; empty where it is on."""

@@ -110,8 +110,8 @@ class Router:
         """Run those that take the event, and return the result of each; `replay` is for the ledger."""
         if not handlers:
             return {}
-        event = envelope.open()
-        chosen = [handler for handler in handlers if handler.takes(event)]
+        event = await envelope.open()
+        chosen = await _chosen(handlers, event)
         run = partial(self._run_one, event=event, replay=replay)
         if len(chosen) == 1:
             # The usual case behind a subscription. One handler needs no tasks to run beside each other.
@@ -172,6 +172,17 @@ class Router:
             return Result(rejection, kept=await self._keep(Envelope.of(event), handler.name, str(rejection)))
         except PublishFailed as problem:
             return Result(problem)
+
+
+async def _chosen(handlers: list[Handler], event: Event) -> list[Handler]:
+    """Those that take the event. Others get a turn after each look at its properties, which may be large."""
+    chosen = []
+    for handler in handlers:
+        if handler.takes(event):
+            chosen.append(handler)
+        if handler.changed:
+            await asyncio.sleep(0)
+    return chosen
 
 
 async def _ends(task: asyncio.Task[Result], handler: Handler) -> bool:

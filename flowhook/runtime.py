@@ -34,19 +34,35 @@ def settle() -> None:
     gc.freeze()
 
 
-@contextmanager
-def unwatched() -> Iterator[None]:
-    """Exclude what this block makes, millions of objects without a cycle, from collection until `settle`.
+class _Collector:
+    """The garbage collector, disabled while at least one thread needs it to be."""
 
-    The collector runs at every 20,000th new object, and with millions of them it blocks everything for
-    seconds.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._disabled = 0
+
+    @contextmanager
+    def unwatched(self) -> Iterator[None]:
+        """Exclude what this block makes, millions of objects without a cycle, from collection until `settle`.
+
+        The collector runs at every 20,000th new object, and with millions of them it blocks everything for
+        seconds.
+        """
+        with self._lock:
+            self._disabled += 1
+            gc.disable()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._disabled -= 1
+                gc.freeze()
+                if not self._disabled:
+                    gc.enable()
+
+
+# One for the process, because it has one collector.
+unwatched = _Collector().unwatched
 
 
 def at_the_end(call: Callable[[], None]) -> bool:

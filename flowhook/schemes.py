@@ -26,6 +26,8 @@ TOLERANCE = 300
 MAX_TRIED = 100
 # Bytes that may stand around a secret or a signature in a header: a scheme's name, a prefix, white space.
 MAX_AROUND = 1024
+# The most bytes of a query string that is searched: what stands in front of a server seldom takes more.
+MAX_QUERY = 16 * 1024
 # `sha256=`, `v1=`, `v1,`: what may stand before a signature.
 SIGNATURE_PREFIX = re.compile(rb"[A-Za-z][\w-]{0,15}[=:,]")
 URL_SAFE = bytes.maketrans(b"-_", b"+/")
@@ -130,7 +132,7 @@ class StandardWebhooks(Scheme):
     def _verify(self, request: Candidate, secret: bytes) -> bool:
         headers = request.headers
         identifier, timestamp = headers.get(b"webhook-id", b""), headers.get(b"webhook-timestamp", b"")
-        if not identifier or not _is_recent(timestamp):
+        if not 0 < len(identifier) <= MAX_AROUND or not _is_recent(timestamp):
             return False
         told = self._told(headers)
         if not told:
@@ -165,7 +167,7 @@ class Bearer(Scheme):
         return Proof({b"authorization": b"Bearer " + secret})
 
     def _verify(self, request: Candidate, secret: bytes) -> bool:
-        scheme, token = _split(request.headers.get(b"authorization", b""))
+        scheme, token = _split(_value(request, b"authorization", secret))
         return scheme == b"bearer" and hmac.compare_digest(token, secret)
 
 
@@ -180,7 +182,7 @@ class Basic(Scheme):
         return Proof({b"authorization": b"Basic " + base64.b64encode(b"flowhook:" + secret)})
 
     def _verify(self, request: Candidate, secret: bytes) -> bool:
-        scheme, credentials = _split(request.headers.get(b"authorization", b""))
+        scheme, credentials = _split(_value(request, b"authorization", secret))
         return scheme == b"basic" and hmac.compare_digest(_password(credentials), secret)
 
 
@@ -196,11 +198,7 @@ class Header(Scheme):
         return Proof({self.name.encode(): secret})
 
     def _verify(self, request: Candidate, secret: bytes) -> bool:
-        value = request.headers.get(self.name.encode(), b"")
-        # In base64 a secret is longer by a third. What is much longer holds none, and may be megabytes.
-        if len(value) > MAX_AROUND + 2 * len(secret):
-            return False
-        value = value.strip()
+        value = _value(request, self.name.encode(), secret).strip()
         if hmac.compare_digest(value, secret):
             return True
         scheme, rest = _split(value)
@@ -282,6 +280,9 @@ class Query(Scheme):
         return Proof(query=urlencode({self.name: secret}).encode())
 
     def _verify(self, request: Candidate, secret: bytes) -> bool:
+        # Anybody can send a long one, and it is split before it is known who did.
+        if len(request.query) > MAX_QUERY:
+            return False
         name = self.name.encode()
         pairs = (pair.partition(b"=") for pair in request.query.replace(b"+", b" ").split(b"&"))
         values = (unquote_to_bytes(value) for told, _, value in pairs if unquote_to_bytes(told) == name)
@@ -333,6 +334,13 @@ def _keys(secret: bytes) -> tuple[bytes, ...]:
     if secret.startswith(KEY_PREFIX) and decoded:
         return (decoded,)
     return (secret, decoded) if decoded else (secret,)
+
+
+def _value(request: Candidate, name: bytes, secret: bytes) -> bytes:
+    """A header's value; empty where it is too long for one that holds the secret, and may be megabytes."""
+    value = request.headers.get(name, b"")
+    # In base64 a secret is longer by a third.
+    return value if len(value) <= MAX_AROUND + 2 * len(secret) else b""
 
 
 def _split(value: bytes) -> tuple[bytes, bytes]:

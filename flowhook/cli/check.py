@@ -11,6 +11,7 @@ elsewhere the handlers are left out. Exit status 1 where something keeps events 
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.text import Text
@@ -45,7 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _text(name: str) -> str:
     try:
-        body = sys.stdin.buffer.read(MAX_BYTES + 1) if name == "-" else Path(name).read_bytes()
+        with nullcontext(sys.stdin.buffer) if name == "-" else Path(name).open("rb") as file:
+            body = file.read(MAX_BYTES + 1)
         text = body.decode()
     except OSError as error:
         raise CommandError(f"{name} can't be read: {error.strerror}") from None

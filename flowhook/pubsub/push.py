@@ -43,14 +43,16 @@ Keep = Callable[[bytes, Refused], Awaitable[None]]
 async def event(body: bytes, parses: Admission, keep: Keep) -> Envelope:
     """The event in a push delivery. `keep` stores the data that is no event, or the body that is no push.
 
-    `parses` grants the memory for parsing a large event. Raises NotAPush, NotJson, NotAnEvent or Overloaded,
-    or what `keep` raises.
+    `parses` grants turns to large bodies, and the memory for parsing a large event. Raises NotAPush, NotJson,
+    NotAnEvent or Overloaded, or what `keep` raises.
     """
     try:
-        message, delivery_attempt = read(body)
+        message, delivery_attempt = await _read(body, parses)
     except NotAPush as problem:
         await keep(body, problem)
         raise
+    # While the event waits for memory, the push would take more than the event does.
+    del body
     attributes = message.attributes or {}
     try:
         read_event = await envelope.admit(
@@ -67,6 +69,13 @@ async def event(body: bytes, parses: Admission, keep: Keep) -> Envelope:
     return read_event
 
 
+async def _read(body: bytes, parses: Admission) -> Push:
+    if len(body) <= admission.SMALL:
+        return read(body)
+    async with parses.turn():
+        return read(body)
+
+
 def read(body: bytes) -> Push:
     """The push delivery in `body`. Raises NotAPush."""
     if len(body) > admission.SMALL and admission.structure_of(body) > MAX_STRUCTURE:
@@ -75,7 +84,8 @@ def read(body: bytes) -> Push:
         found = VALIDATOR.validate_json(body)
     except ValidationError as error:
         # Only the first two levels are named: what is below them was written by the message's sender.
-        parts = dict.fromkeys(".".join(map(str, found["loc"][:2])) or "the body" for found in error.errors())
+        errors = error.errors(include_url=False, include_context=False, include_input=False)
+        parts = dict.fromkeys(".".join(map(str, found["loc"][:2])) or "the body" for found in errors)
         raise _not_a_push(*parts) from None
     message = found["message"]
     return Push(Message(message.get("data") or b"", message.get("attributes")), found.get("deliveryAttempt"))

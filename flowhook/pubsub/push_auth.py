@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 # Google's signing keys as certificates, by key id; Cache-Control says how long they are valid (a few hours).
 CERTIFICATES = "https://www.googleapis.com/oauth2/v1/certs"
 ISSUERS = ("https://accounts.google.com", "accounts.google.com")
+# The most bytes of a token: Google's have about a thousand, and a token is parsed before it is verified.
+MAX_TOKEN = 16 * 1024
 # Seconds that clocks may differ.
 SKEW = 10
 # Seconds that a download may take.
@@ -103,7 +105,7 @@ class Verifier:
         Raises AuthenticationFailed if not, PublishFailed where Google's keys can't be downloaded.
         """
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-        if scheme.lower() != b"bearer":
+        if scheme.lower() != b"bearer" or len(token) > MAX_TOKEN:
             raise AuthenticationFailed
         try:
             key_id = str(jwt.decode_header(token).get("kid"))

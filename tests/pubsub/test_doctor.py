@@ -72,7 +72,7 @@ def test_the_built_in_handler_gets_no_other_event() -> None:
     event = Envelope.of(make_event("packets.created"))
     assert asyncio.run(run_behind(made, f"/{canary.HANDLER}", event)).outcome == "ignored"
     assert asyncio.run(made.deliver(event)).handlers == ("mine.act",)
-    assert seen == [event.open()]
+    assert seen == [asyncio.run(event.open())]
 
 
 def test_events_that_are_not_wanted_do_not_hide_the_doctors(tmp_path: Path) -> None:

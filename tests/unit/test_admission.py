@@ -6,17 +6,21 @@ import os
 import re
 import signal
 import threading
+import time
 import weakref
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowhook import admission, envelope, events, runtime
+from flowhook import admission, envelope, events, frozen, runtime, samples
 from flowhook.admission import HEAVY, PAUSE, Admission, Room
-from flowhook.errors import NotAnEvent, NotAPush, Overloaded, Problem
+from flowhook.errors import NotAnEvent, NotAPush, NotJson, Overloaded, Problem, Refused
+from flowhook.frozen import FrozenList
 from flowhook.pubsub import messages, push
 from tests.support import shapes
 
@@ -64,7 +68,8 @@ def peak() -> int:
 
 def opened(body: bytes, room: Room | None = None) -> object:
     read = envelope.read(body, room=room)
-    return messages.of_event(read), read.open()
+    # Not `open`: in a fork there are none of the threads that it would wait for.
+    return messages.of_event(read), read._large_event(room) if room else read._event()
 
 
 @pytest.mark.parametrize("make", [make for _, make in EVENTS], ids=[name for name, _ in EVENTS])
@@ -123,9 +128,10 @@ def test_a_small_body_never_waits() -> None:
     async def ask() -> None:
         full = Admission(100, 0.01)
         held = await full.room(100)
-        assert await full.room_for(b" " * admission.SMALL) is None
+        with pytest.raises(NotJson):
+            await envelope.admit(b" " * admission.SMALL, full)
         with pytest.raises(Overloaded):
-            await full.room_for(b" " * (admission.SMALL + 1))
+            await envelope.admit(b" " * (admission.SMALL + 1), full)
         assert held.size == 100
 
     asyncio.run(ask())
@@ -195,15 +201,80 @@ def test_nothing_else_is_parsed_right_after_a_parse() -> None:
     assert asyncio.run(ask()) >= PAUSE * 0.9
 
 
+@pytest.mark.parametrize(("takes", "pause"), [(0.01, 0.01), (5 * PAUSE, PAUSE)])
+def test_after_each_turn_the_loop_is_for_others(takes: float, pause: float) -> None:
+    """For as long as the turn took, up to `PAUSE`, though there is memory for all."""
+
+    async def ask() -> list[tuple[float, float]]:
+        queue, turns = Admission(100, 5), []
+
+        async def work(size: int) -> None:
+            async with queue.turn(size) as room:
+                assert (room.size if room else 0) == size
+                began = time.monotonic()
+                # It blocks the loop, as a parse does.
+                time.sleep(takes)  # noqa: ASYNC251
+                turns.append((began, time.monotonic()))
+
+        await asyncio.gather(*map(work, (10, 0, 20)))
+        return turns
+
+    turns = asyncio.run(ask())
+    between = [after[0] - before[1] for before, after in pairwise(turns)]
+    # The loop's clock counts milliseconds.
+    assert len(between) == 2
+    assert all(seconds >= pause - 0.002 for seconds in between)
+
+
+def test_who_waits_too_long_for_a_turn_is_answered_503() -> None:
+    async def ask() -> None:
+        queue = Admission(100, 0.05)
+        async with queue.turn():
+            with pytest.raises(Overloaded):
+                async with queue.turn(10):
+                    pytest.fail("there is one turn at a time")
+        async with queue.turn(100) as room:
+            assert room is not None
+
+    asyncio.run(ask())
+
+
+def test_large_bodies_take_turns_whatever_becomes_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    bodies = [
+        shapes.EVENTS["a new field"].replace(shapes.MARK, b'"' + b"a" * admission.SMALL + b'"'),
+        b" " * 2 * admission.SMALL,
+        b"[" + b"0," * admission.SMALL + b"0]",
+    ]
+
+    async def ask() -> int:
+        queue, begun = Admission(admission.MAX_PARSED, 5), 0
+        turn = queue.turn
+
+        def counted(size: int = 0) -> AbstractAsyncContextManager[Room | None]:
+            nonlocal begun
+            begun += 1
+            return turn(size)
+
+        monkeypatch.setattr(queue, "turn", counted)
+        pushed = [push.event(shapes.carrying(body), queue, keep) for body in bodies]
+        await asyncio.gather(*(envelope.admit(b, queue) for b in bodies), *pushed, return_exceptions=True)
+        return begun
+
+    async def keep(_body: bytes, _problem: Refused) -> None:
+        return
+
+    # A push is read in a turn, and its event in another.
+    assert asyncio.run(ask()) == 3 * len(bodies)
+
+
 def test_a_thread_that_hangs_holds_the_room_of_its_event() -> None:
     release = threading.Event()
 
     async def ask() -> None:
         queue = Admission(HEAVY, 0.05)
         body = next(make() for name, make in shapes.events(100_000) if name.endswith("as a new field"))
-        room = await queue.room_for(body)
-        assert room is not None
-        event = envelope.read(body, room=room).open()
+        room = await queue.room(admission.memory_of(body))
+        event = await envelope.read(body, room=room).open()
         hanging = threading.Thread(target=lambda event: release.wait(30), args=[event])
         hanging.start()
         del room, event
@@ -222,9 +293,45 @@ def test_a_heavy_body_is_parsed_once_and_agrees() -> None:
     room = Room(HEAVY + 1, lambda size: None)
     read = envelope.read(body, room=room)
     assert read == envelope.read(body, room=room)
-    assert read[:-1] == envelope.read(body)[:-1]
-    assert read.open() is read.open()
-    assert read.open() == envelope.read(body).open()
+    assert read._replace(room=None) == envelope.read(body)
+    event = asyncio.run(read.open())
+    assert event == asyncio.run(envelope.read(body).open())
+    assert event.model_extra is not None
+    assert all(type(part) is FrozenList for part in (event.model_extra["new"], *event.model_extra["new"]))
+
+
+def test_to_judge_a_heavy_body_nothing_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Freezing takes up to four times as long as the parse, and blocks everything as it does."""
+    seen: list[object] = []
+    monkeypatch.setattr(events, "freeze", seen.append)
+    body = shapes.EVENTS["a new field"].replace(shapes.MARK, b"[" + b"[]," * 1000 + b"[]]")
+    assert envelope.read(body, room=Room(HEAVY + 1, lambda size: None)).type == "users.updated"
+    assert seen == []
+
+
+@pytest.mark.parametrize("size", [HEAVY, HEAVY + 1])
+def test_a_large_event_is_frozen_apart_from_the_loop(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    threads = []
+
+    def freeze(document: object) -> object:
+        threads.append(threading.current_thread())
+        return frozen.freeze(document)
+
+    monkeypatch.setattr(events, "freeze", freeze)
+    body = shapes.EVENTS["a new field"].replace(shapes.MARK, b"[" + b"[]," * 1000 + b"[]]")
+    asyncio.run(envelope.read(body, room=Room(size, lambda _size: None)).open())
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()
+    assert gc.isenabled()
+
+
+def test_the_collector_stays_disabled_until_the_last_who_needs_that_is_done() -> None:
+    with runtime.unwatched():
+        with runtime.unwatched():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    gc.unfreeze()
 
 
 def test_what_is_heavy_is_nothing_for_the_collector_until_it_is_gone() -> None:
@@ -253,3 +360,39 @@ def test_what_is_heavy_is_nothing_for_the_collector_until_it_is_gone() -> None:
     finally:
         gc.unfreeze()
         gc.set_threshold(*threshold)
+
+
+def test_after_an_event_is_made_in_a_thread_the_loop_is_for_others_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A parse in a thread keeps the loop from running as one on the loop does."""
+    times: list[tuple[float, float]] = []
+
+    def slow(document: object) -> object:
+        began = time.monotonic()
+        time.sleep(2 * PAUSE)
+        times.append((began, time.monotonic()))
+        return frozen.freeze(document)
+
+    async def ask() -> None:
+        body = samples.load("users.updated")
+        rooms = [Room(HEAVY + 1, lambda _size: None) for _ in range(3)]
+        await asyncio.gather(*(envelope.read(body, room=room).open() for room in rooms))
+
+    monkeypatch.setattr(events, "freeze", slow)
+    asyncio.run(ask())
+    assert len(times) == 3
+    assert all(after[0] - before[1] >= PAUSE for before, after in pairwise(times))
+
+
+def test_a_turn_that_was_the_last_of_a_loop_leaves_the_next_loop_its_own() -> None:
+    """As where each request of a test has a loop of its own."""
+    queue = Admission(100, 0.05)
+
+    async def work() -> None:
+        async with queue.turn():
+            # It blocks the loop, as a parse does.
+            time.sleep(PAUSE)  # noqa: ASYNC251
+
+    for _ in range(2):
+        asyncio.run(work())

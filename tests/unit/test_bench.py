@@ -2,7 +2,12 @@
 
 import asyncio
 import json
+import os
+import socket
+import threading
+import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from xml.etree.ElementTree import fromstring
 
@@ -10,11 +15,12 @@ import pytest
 
 from bench import cold, load, picture, report
 from bench.arrivals import Arrivals, requests
+from bench.probing import probing
 from bench.rounds import BODIES, FAR, LARGE, OPEN, ROUND_TRIP, SHARES, Sample
 from bench.serving import CONTESTANTS
 from bench.targets import AGAIN, OURS, RECORDED, Case, Results, control, reached
 from flowhook.cli.errors import CommandError
-from tests.support.receiver import project
+from tests.support.receiver import project, until
 
 NAMES = [contestant.name for contestant in CONTESTANTS]
 
@@ -217,3 +223,39 @@ def test_without_wrk_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("PATH", "")
     with pytest.raises(CommandError, match="apt-get install wrk"):
         load.find()
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Answers the third event after 0.3 s, refuses the fourth, and ends the connection of the fifth."""
+
+    protocol_version = "HTTP/1.1"
+    seen = 0
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        Answers.seen += 1
+        if self.seen == 3:
+            time.sleep(0.3)
+        if self.seen == 5:
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return
+        self.send_response(503 if self.seen == 4 else 200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_arguments: object) -> None:
+        return
+
+
+def test_the_probe_tells_how_long_an_event_waits_and_what_becomes_of_the_others() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with probing(server.server_port, os.getpid(), b"{}", {}) as probe:
+            until(lambda: Answers.seen > 8)
+        server.shutdown()
+    assert max(probe.waited) >= 0.3
+    assert sorted(probe.waited)[-2] < 0.3
+    assert (probe.refused, probe.broken) == (1, 1)
+    assert len(probe.worked) == len(probe.waited) == Answers.seen - 2
+    assert max(probe.worked) < max(probe.waited)

@@ -10,6 +10,7 @@ import re
 import statistics
 import subprocess
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import fromstring
 
@@ -263,11 +264,11 @@ def python(words: Sequence[str]) -> None:
     elif module == "pip":
         assert (ROOT / rest[rest.index("-r") + 1]).exists()
     else:
-        found = importlib.util.find_spec(module)
+        found = importlib.util.find_spec(f"{module}.__main__" if module == "bench" else module)
         assert found, module
         if module.partition(".")[0] == "bench":
             options = [word for word in rest if word.startswith("--")]
-            source = (ROOT / "bench" / "__main__.py").read_text()
+            source = Path(found.origin or "").read_text()
             assert [word for word in options if f'"{word}"' not in source] == []
 
 

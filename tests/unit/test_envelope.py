@@ -1,5 +1,6 @@
 """What is read on the outside of an event agrees with the event, whatever it is."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -49,12 +50,12 @@ def fast(body: bytes) -> bool:
 def test_every_sample_is_read_the_short_way_and_agrees(name: str) -> None:
     assert fast(SAMPLES[name])
     agree(SAMPLES[name])
-    assert envelope.read(SAMPLES[name]).open() == events.parse(SAMPLES[name])
+    assert asyncio.run(envelope.read(SAMPLES[name]).open()) == events.parse(SAMPLES[name])
 
 
 def test_what_is_opened_was_delivered_as_the_envelope_was() -> None:
     read = envelope.read(SAMPLES["packets.created"], delivery_attempt=3, traceparent="00-1-2-03")
-    opened = read.open()
+    opened = asyncio.run(read.open())
     assert (opened.delivery_attempt, opened.traceparent) == (3, "00-1-2-03")
     assert Envelope.of(opened) == read
 

@@ -530,3 +530,34 @@ def test_a_refusal_is_gone_once_it_is_answered(body: bytes) -> None:
         assert left() is None
     finally:
         gc.enable()
+
+
+def masked(mask: list[str]) -> Event:
+    """An update of two properties, of which one changed."""
+    states = {"value": {"properties": {"a": 1, "b": 2}}, "oldValue": {"properties": {"a": 0, "b": 2}}}
+    return events.parse(body(data={**states, "updateMask": mask}))
+
+
+def test_of_a_mask_of_millions_no_path_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up = []
+    monkeypatch.setattr(events, "_named", lambda path, *_: looked_up.append(path))
+    event = masked(["x"] * 1_000_000)
+    assert event.changed("a")
+    assert not event.changed("b")
+    assert event.changes() == {"a": Change(0, 1)}
+    assert looked_up == []
+
+
+@pytest.mark.parametrize(("paths", "changed"), [(events.MAX_MASK, False), (events.MAX_MASK + 1, True)])
+def test_a_longer_mask_than_is_looked_up_counts_as_none(paths: int, changed: bool) -> None:
+    event = masked(["b"] * paths)
+    assert event.changed("a") is changed
+    assert event.became("a", 1) is changed
+    assert ("a" in event.changes()) is changed
+
+
+def test_to_tell_whether_a_property_changed_no_other_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    event = masked([])
+    monkeypatch.setattr(Event, "changes", None)
+    assert (event.changed("a"), event.changed("b"), event.changed("c")) == (True, False, False)
+    assert (event.became("a", 1), event.became("a", 0), event.became("b", 2)) == (True, False, False)

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from flowhook import edge, envelope, logs, samples
+from flowhook.admission import MAX_PARSED, SMALL, Admission
 from flowhook.categories import Pattern
 from flowhook.delivery import Accepted
 from flowhook.envelope import Envelope
@@ -25,6 +26,7 @@ from flowhook.routing import KeepEvent, Router
 pytestmark = pytest.mark.usefixtures("logging_of_its_own")
 
 BODY = samples.load("users.created")
+LARGE = BODY.rstrip()[:-1] + b', "padding": "' + b"x" * SMALL + b'"}'
 DELIVERIES = 20
 Respond = Callable[[Request, edge.Accept, int], Coroutine[Any, Any, Response]]
 
@@ -137,3 +139,14 @@ def test_a_delivery_leaves_nothing_to_the_collector(accept: edge.Accept, body: b
 )
 def test_a_push_leaves_nothing_either(accept: edge.Accept, body: bytes, status: int) -> None:
     assert left_by(accept, body, status, edge.acknowledge) == 0
+
+
+@pytest.mark.parametrize(("body", "status"), [(LARGE, 200), (LARGE[:-1], 400)])
+def test_a_large_body_leaves_nothing_either(body: bytes, status: int) -> None:
+    router = Router((Handler("m.f", (Pattern("*", "*"),), handled),), 1, working)
+
+    async def accept(got: edge.Received) -> Accepted:
+        parses = Admission(MAX_PARSED, 1)
+        return await envelope.admit(await got.read(), parses), router.deliver
+
+    assert left_by(accept, body, status) == 0

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowhook import samples
-from flowhook.admission import Admission
+from flowhook.admission import SMALL, Admission
 from flowhook.envelope import Envelope
 from flowhook.errors import NotAnEvent, NotAPush, NotJson, Refused
 from flowhook.pubsub import push
@@ -263,3 +263,22 @@ def test_whatever_text_the_attributes_are_the_event_arrives(attributes: dict[str
     )
     event = taken(body.encode())
     assert (event.body, event.delivery_attempt) == (EVENT, attempt)
+
+
+def test_a_push_is_forgotten_while_its_event_waits_for_memory() -> None:
+    async def wait() -> None:
+        gone, queue = asyncio.Event(), Admission(100, 5)
+
+        class Body(bytes):
+            def __del__(self) -> None:
+                gone.set()
+
+        held = await queue.room(100)
+        padded = EVENT.rstrip()[:-1] + b', "padding": "' + b"x" * SMALL + b'"}'
+        waiting = asyncio.create_task(push.event(Body(carrying(padded)), queue, Keeping()))
+        await asyncio.wait_for(gone.wait(), 3)
+        assert not waiting.done()
+        del held
+        assert (await waiting).delivery_attempt == 5
+
+    asyncio.run(wait())

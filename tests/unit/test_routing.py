@@ -491,3 +491,29 @@ def test_a_marked_function_where_nobody_looks_stops_the_start(
     assert str(mistake.value).startswith(
         "made/crm/parts/sync.py, line 3: a handler is only found in made/crm"
     )
+
+
+def test_others_get_a_turn_between_looks_at_what_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large properties take long to compare, and each handler with `changed` compares its own."""
+    turns, seen = 0, []
+
+    def takes(_handler: Handler, _event: Event) -> bool:
+        seen.append(turns)
+        return False
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def run() -> None:
+        counting = asyncio.create_task(count())
+        choosy = Handler("m.f", (Pattern("*", "*"),), print, changed=("status",))
+        await _deliver((choosy,) * 3, 1.0)
+        counting.cancel()
+
+    monkeypatch.setattr(Handler, "takes", takes)
+    asyncio.run(run())
+    assert seen == sorted(set(seen))
+    assert len(seen) == 3
