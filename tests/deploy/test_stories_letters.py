@@ -241,6 +241,32 @@ def test_letters_as_large_as_pubsub_takes_go_one_by_one(deployed: Desk) -> None:
     assert [len(request.document["messages"]) for request in published(ran)] == [1, 1, 1]
 
 
+def test_what_was_listed_and_is_not_seen_again_is_told(deployed: Desk) -> None:
+    bury(deployed, CHAT, *map(event, range(150)))
+    deployed.bar = lambda text: snatch(deployed) if "100 of" in text else None
+    ran = deployed.run("dead-letters", "redrive", "--yes")
+    assert "50 were not seen again, and stay: run it once more in a minute" in ran.output
+    assert f"Sent again: 100 to {CHAT}." in ran.output
+    deployed.plane.time.advance(60)
+    assert f"Sent again: 50 to {CHAT}." in deployed.run("dead-letters", "redrive", "--yes").output
+
+
+def snatch(desk: Desk) -> None:
+    """Have somebody else look at what is there."""
+    for kept in desk.plane.pubsub.found[DEAD].waiting.values():
+        kept.due, kept.ack_id = desk.plane.time.now + 60, "somebody-else"
+
+
+def test_what_is_looked_at_for_long_is_held_meanwhile(deployed: Desk) -> None:
+    """Each batch takes most of the subscription's deadline, and yet none comes twice."""
+    bury(deployed, CHAT, *map(event, range(500)))
+    deployed.bar = lambda text: deployed.plane.time.advance(45) if text else None
+    ran = deployed.run("dead-letters", "redrive", "--yes")
+    assert f"Sent again: 500 to {CHAT}." in ran.output
+    seen = deployed.plane.pubsub.found[DEAD].waiting
+    assert not seen
+
+
 # --- rejected ----------------------------------------------------------------------------------------------
 
 

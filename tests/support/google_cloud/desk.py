@@ -100,6 +100,8 @@ class Desk:
         self.flows = flows.Flows(self.plane)
         self.terminal = True
         self.answers: list[bool | None] = []
+        # Rewrites a line of the terminal, where a test wants to see it.
+        self.bar: Callable[[str], None] | None = None
         self._told: list[str] = []
         folder.mkdir(exist_ok=True)
         (folder / "requirements.txt").write_text("functions-framework==3.10.2\n")
@@ -163,6 +165,7 @@ class Desk:
             show=self._tell,
             ask=lambda question: self.answers.pop(0) if self.answers else None,
             on_a_terminal=lambda: self.terminal,
+            bar=self.bar,
         )
 
     def _tell(self, text: str) -> None:
