@@ -62,8 +62,10 @@ def _from_topic(run: Deployment, live: Document) -> None:
     found, unfinished = _begun(run, live)
     try:
         count = _counted(run, found)
-        if not count:
+        if unfinished and not count:
+            run.tell(f"Nothing is left of replay {found.id}: all of it has been sent.")
             unfinished = False
+            return
         if run.options.dry_run or not count:
             run.tell("Nothing has been sent.")
             return

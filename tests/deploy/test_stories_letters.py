@@ -207,21 +207,6 @@ def test_after_a_rename_they_go_to_the_new_one(deployed: Desk) -> None:
     assert waiting(deployed) == 0
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
-def test_killed_over_and_over_each_arrives_and_no_other_handler_gets_one(deployed: Desk, moment: str) -> None:
-    """250 letters are three requests to publish, and as many to acknowledge."""
-    bury(deployed, CHAT, *map(event, range(250)))
-    for number in (1, 2, 3, 4, 2, 1, 5, 3, 6, 4, 7, 8, 9):
-        deployed.killed(number, moment, "dead-letters", "redrive", "--yes")  # type: ignore[arg-type]
-        deployed.plane.time.advance(70)
-    assert deployed.run("dead-letters", "redrive", "--yes").status == 0
-    deployed.plane.time.advance(70)
-    ran = ran_for(deployed)
-    assert set(ran) == {CHAT}
-    assert set(ran[CHAT]) == {identity(event(number)) for number in range(250)}
-    assert waiting(deployed) == 0
-
-
 def test_a_failure_in_the_middle_says_how_many_may_be_sent_twice(deployed: Desk) -> None:
     bury(deployed, CHAT, *map(event, range(150)))
     deployed.plane.faults.refused[f"POST pubsub.googleapis.com/v1/projects/flows-demo-1/topics/{REPLAY}"] = (
