@@ -1,5 +1,6 @@
 """How far sending has come: one line that is rewritten where somebody watches, else a line a request."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -39,4 +40,4 @@ def _pace(count: int, total: int, seconds: float) -> str:
     if not count or seconds <= 0:
         return ""
     rate = count / seconds
-    return f", {rate:.0f} a second, {max(0, total - count) / rate:.0f} s left"
+    return f", {rate:.0f} a second, {math.ceil(max(0, total - count) / rate)} s left"

@@ -102,6 +102,8 @@ class Desk:
         self.answers: list[bool | None] = []
         # Rewrites a line of the terminal, where a test wants to see it.
         self.bar: Callable[[str], None] | None = None
+        # What else hears what a command says.
+        self.told: Callable[[str], None] = lambda text: None
         self._told: list[str] = []
         folder.mkdir(exist_ok=True)
         (folder / "requirements.txt").write_text("functions-framework==3.10.2\n")
@@ -170,5 +172,6 @@ class Desk:
 
     def _tell(self, text: str) -> None:
         self._told.append(text)
+        self.told(text)
         if found := SHOWN.findall(text):
             self.flows.secret = found[-1].encode()
