@@ -13,7 +13,7 @@ from flowhook.deploy.errors import DeployError
 from flowhook.deploy.letters import Letter, Selection
 from flowhook.deploy.messages import Pulled
 from flowhook.deploy.plan import HANDLERS, REPLAY
-from flowhook.deploy.reading import reading
+from flowhook.deploy.reading import Reading, reading
 from flowhook.deploy.resources import CONSUME, PAUSED
 from flowhook.deploy.run import Deployment, agreed
 
@@ -49,12 +49,12 @@ def act(run: Deployment, box: str) -> None:
 
 def list_all(run: Deployment, box: str) -> None:
     """Show a line of each; nothing is taken away."""
-    found, seen = looked_at(run, box)
+    found, look = looked_at(run, box)
     if run.options.json:
         run.around.show(json.dumps([vars(letter) for letter in found], indent=2))
     elif found:
         run.around.show(letters.table([letters.HEADER, *map(letters.row, found)]))
-    run.tell(f"{len(found)} {box}; {_seen(run, box, seen)}.")
+    run.tell(f"{len(found)} {box}; {_seen(run, box, look)}.")
 
 
 def show(run: Deployment, box: str) -> None:
@@ -73,8 +73,8 @@ def show(run: Deployment, box: str) -> None:
 
 def redrive(run: Deployment, box: str) -> None:
     """Send again, each to the handler whose it is, and acknowledge it once it has been published."""
-    found, seen = looked_at(run, box)
-    run.tell(f"{_told(found)}; {_seen(run, box, seen)}.")
+    found, look = looked_at(run, box)
+    run.tell(f"{_told(found)}; {_seen(run, box, look)}.")
     if run.options.dry_run or not found:
         run.tell("Nothing has been sent.")
         return
@@ -99,13 +99,13 @@ def export(run: Deployment, box: str) -> None:
     path = _path(run, box)
     with exports.created(path) as file, reading(run.api, run.place, run.place.called(box)) as look:
         count = sum(exports.write(file, _of(run, batch)) for batch in look.batches())
-    run.tell(f"{count} {box} are in {path}, which only you can read; {_seen(run, box, look.seen)}.")
+    run.tell(f"{count} {box} are in {path}, which only you can read; {_seen(run, box, look)}.")
 
 
 def drop(run: Deployment, box: str) -> None:
     """Take them away, once each is in a file."""
-    found, seen = looked_at(run, box)
-    run.tell(f"{_told(found)}; {_seen(run, box, seen)}.")
+    found, look = looked_at(run, box)
+    run.tell(f"{_told(found)}; {_seen(run, box, look)}.")
     if run.options.dry_run or not found:
         run.tell("Nothing has been dropped.")
         return
@@ -128,11 +128,11 @@ ACTIONS: dict[str, Callable[[Deployment, str], None]] = {
 }
 
 
-def looked_at(run: Deployment, box: str) -> tuple[list[Letter], int]:
-    """Those that are meant, the oldest first, and how many were seen; all are given back."""
+def looked_at(run: Deployment, box: str) -> tuple[list[Letter], Reading]:
+    """Those that are meant, the oldest first, and the look that saw them; all are given back."""
     with reading(run.api, run.place, run.place.called(box)) as look:
         found = [letters.read(run.place, m) for batch in look.batches() for m in _of(run, batch)]
-    return sorted(found, key=lambda letter: (letter.at, letter.id)), look.seen
+    return sorted(found, key=lambda letter: (letter.at, letter.id)), look
 
 
 def _chosen(run: Deployment, box: str) -> Iterator[Pulled]:
@@ -167,12 +167,13 @@ def _told(found: Sequence[Letter]) -> str:
     return ", ".join(f"{count} of {who}" for who, count in sorted(counts.items())) or "none is meant"
 
 
-def _seen(run: Deployment, box: str, seen: int) -> str:
+def _seen(run: Deployment, box: str, look: Reading) -> str:
     """Pub/Sub can't browse, so what was seen need not be all."""
+    newer = f", and {look.newer} newer than this command (by the clock here)" if look.newer else ""
     if run.options.emulator:
-        return f"{seen} seen"
+        return f"{look.seen} seen{newer}"
     about = backlog.measured(run.api, run.place, run.place.called(box)).count
-    return f"{seen} seen of about {max(about, seen)}" if about is not None else f"{seen} seen"
+    return f"{look.seen} seen{newer}{f' of about {max(about, look.seen)}' if about is not None else ''}"
 
 
 # --- sending again ---

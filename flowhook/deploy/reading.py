@@ -38,6 +38,7 @@ class Reading:
         self._held: dict[str, str] = {}
         self._done: set[str] = set()
         self._started = api.clock.now()
+        self._newer: set[str] = set()
         self.seen = 0
 
     def batches(self) -> Iterator[list[Pulled]]:
@@ -55,6 +56,11 @@ class Reading:
                 clock.sleep(PAUSE)
             else:
                 return
+
+    @property
+    def newer(self) -> int:
+        """How many came that were published since this began, by this machine's clock, and are none of it."""
+        return len(self._newer)
 
     def acknowledge(self, done: Sequence[Pulled]) -> None:
         """Have these not come again: they are somewhere else now."""
@@ -83,7 +89,8 @@ class Reading:
         if again:
             self.acknowledge(again)
         waiting = [message for message in arrived if message.id not in self._done]
-        fresh = [m for m in waiting if m.id not in self._held and self._is_old(m)]
+        self._newer.update(m.id for m in waiting if not self._is_old(m))
+        fresh = [m for m in waiting if m.id not in self._held and m.id not in self._newer]
         self._held.update({message.id: message.ack_id for message in waiting})
         return fresh
 

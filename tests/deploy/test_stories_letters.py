@@ -73,6 +73,16 @@ def test_a_list_says_whose_each_is_and_takes_nothing_away(deployed: Desk) -> Non
     assert len(rows(deployed.run("dead-letters", "list"))) == 251
 
 
+def test_a_clock_that_is_slow_hides_nothing_without_a_word(deployed: Desk) -> None:
+    """What is newer than the command is none of it, lest what comes back is sent for ever."""
+    bury(deployed, CHAT, event(1))
+    deployed.plane.time.advance(600)
+    bury(deployed, CHAT, event(2))
+    deployed.slow = 300.0
+    ran = deployed.run("dead-letters", "list")
+    assert "1 dead-letters; 1 seen, and 1 newer than this command (by the clock here)" in ran.output
+
+
 def test_an_empty_list_is_no_error(deployed: Desk) -> None:
     ran = deployed.run("dead-letters", "list")
     assert (ran.status, rows(ran)) == (0, [])

@@ -99,6 +99,8 @@ class Desk:
         self.gcloud = Gcloud(self.plane)
         self.flows = flows.Flows(self.plane)
         self.terminal = True
+        # Seconds by which the clock of this machine is late.
+        self.slow = 0.0
         self.answers: list[bool | None] = []
         # Rewrites a line of the terminal, where a test wants to see it.
         self.bar: Callable[[str], None] | None = None
@@ -159,7 +161,7 @@ class Desk:
             doctor=Doctor(self.plane, self._tell),
             login=lambda: Session(self.plane),
             gcloud=self.gcloud,
-            clock=clock(self.plane.time),
+            clock=clock(self.plane.time, self.slow),
             declared=lambda where: declared.read(json.loads((where / TABLE).read_text())),
             check_source=lambda where, environment: None,
             check_tests=lambda where: None,
