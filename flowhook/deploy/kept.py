@@ -182,6 +182,8 @@ def _seen(run: Deployment, box: str, look: Reading) -> str:
 def _addressed(run: Deployment, box: str, chosen: Sequence[Pulled], stay: Counter[str]) -> Iterator[Parcel]:
     for message in chosen:
         try:
+            if message.attributes.get("handler") == deployed.DOCTOR:
+                raise Stays("they are the doctor's, and of no use to anybody")
             yield ADDRESSES[box](run, message)
         except Stays as reason:
             stay[str(reason)] += 1

@@ -6,8 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from flowhook.deploy.reading import reading
+from flowhook.deploy.resources import Place
+from flowhook.deploy.rest import Api
 from tests.deploy.test_stories_pausing import name_of
-from tests.support.google_cloud.desk import CHAT, LOG, Desk, Ran
+from tests.support.google_cloud import picture
+from tests.support.google_cloud.client import Session, clock
+from tests.support.google_cloud.desk import CHAT, LOG, PROJECT, Desk, Ran
 from tests.support.google_cloud.exchange import Request
 from tests.support.google_cloud.flows import body, post
 from tests.support.google_cloud.simulated import attributes_of, identity
@@ -253,13 +258,17 @@ def snatch(desk: Desk) -> None:
 
 
 def test_what_is_looked_at_for_long_is_held_meanwhile(deployed: Desk) -> None:
-    """Each batch takes most of the subscription's deadline, and yet none comes twice."""
+    """Five batches take two minutes, twice the subscription's deadline, and yet none comes again."""
     bury(deployed, CHAT, *map(event, range(500)))
-    deployed.bar = lambda text: deployed.plane.time.advance(45) if text else None
-    ran = deployed.run("dead-letters", "redrive", "--yes")
-    assert f"Sent again: 500 to {CHAT}." in ran.output
-    seen = deployed.plane.pubsub.found[DEAD].waiting
-    assert not seen
+    plane = deployed.plane
+    api = Api(Session(plane), clock(plane.time), deployed.told)
+    before = len(plane.log)
+    with reading(api, Place(PROJECT, "1", picture.REGION, "flowhook"), DEAD) as look:
+        for _ in look.batches():
+            plane.time.advance(25)
+    pulls = [request for request in plane.log[before:] if request.path.endswith(":pull")]
+    # The last three are empty: they are what proves the end.
+    assert (look.seen, len(pulls)) == (500, 5 + 3)
 
 
 # --- rejected ----------------------------------------------------------------------------------------------
@@ -280,6 +289,7 @@ def test_what_is_rejected_is_parsed_again_and_goes_where_it_belongs(deployed: De
     ran = deployed.run("rejected", "redrive", "--yes")
     assert ran.status == 0, ran.output
     assert "stay: they are no events" in ran.output
+    assert "stay: they are the doctor's" in ran.output
     deployed.plane.time.advance(30)
     assert ran_for(deployed)[LOG] == Counter([identity(mended)])
     assert ran_for(deployed)[CHAT] == Counter([identity(mended), identity(refused)])
