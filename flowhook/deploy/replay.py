@@ -2,7 +2,7 @@
 
 Live subscriptions are never sought. A subscription for the replay alone, with the filter of the handler, is
 sought to the time; what is read there is published to the topic of replays, for this handler. It goes at the
-end, and by itself a day after the command has died.
+end, and by itself some days after the command has died.
 """
 
 import hashlib
@@ -77,7 +77,7 @@ def _from_topic(run: Deployment, live: Document) -> None:
     finally:
         # What was begun before is not given up by a look, a no or Ctrl-C either.
         if unfinished:
-            run.tell("Run it again with the same words within a day: it goes on where it stopped.")
+            run.tell("Run it again with the same words: it goes on where it stopped.")
         else:
             run.api.remove(KINDS["subscription"].address(run.place, found.subscription))
 
@@ -123,15 +123,17 @@ def _begun(run: Deployment, live: Document) -> tuple[Replay, bool]:
 
 def _fields(run: Deployment, live: Document) -> Document:
     """A subscription for the times that are meant. Raises DeployError where they can't be."""
-    options, now = run.options, run.api.clock.now()
+    options, now, retained = run.options, run.api.clock.now(), _retained(run)
     since = moments.given(options.since, "--since", now)
     until = moments.given(options.until, "--to", now) if options.until else now
-    _check_times(run, since, until, now)
+    _check_times(since, until, now, retained)
     return {
         "topic": live["topic"],
         "filter": live.get("filter", ""),
         "labels": {OURS: run.place.name, BEGAN: str(int(now)), FROM: str(int(since)), TO: str(int(until))},
-        "expirationPolicy": {"ttl": f"{DAY}s"},
+        # It keeps what the topic keeps, and goes by itself after more than that: less is refused.
+        "messageRetentionDuration": f"{retained}s",
+        "expirationPolicy": {"ttl": f"{retained + DAY}s"},
         "ackDeadlineSeconds": _deadline(run),
     }
 
@@ -173,19 +175,24 @@ def _of(run: Deployment, name: str, labels: dict[str, str]) -> Replay:
     return Replay(name, f"{labels[BEGAN]}-{name.rpartition('-')[2]}", selection)
 
 
-def _check_times(run: Deployment, since: float, until: float, now: float) -> None:
-    """Raise DeployError where the topic doesn't have what is meant any more."""
-    if since >= until or since > now:
-        raise DeployError(
-            f"from {moments.shown(since)} to {moments.shown(until)}: that is no time in the past"
-        )
+def _retained(run: Deployment) -> int:
+    """Seconds for which the topic keeps events. Raises DeployError where it keeps none."""
     topic = run.api.find(KINDS["topic"].address(run.place, run.place.called(kept.EVENTS)))
     if topic is None:
         raise DeployError(f"there is no topic {run.place.called(kept.EVENTS)}: --name NAME?")
     retained = topic.get("messageRetentionDuration")
     if retained is None:
         raise DeployError("the topic keeps nothing (RETENTION_DAYS): there is nothing to send again")
-    earliest = now - float(retained.removesuffix("s"))
+    return int(float(retained.removesuffix("s")))
+
+
+def _check_times(since: float, until: float, now: float, retained: int) -> None:
+    """Raise DeployError where the topic doesn't have what is meant any more."""
+    if since >= until or since > now:
+        raise DeployError(
+            f"from {moments.shown(since)} to {moments.shown(until)}: that is no time in the past"
+        )
+    earliest = now - retained
     if since < earliest:
         raise DeployError(f"the topic has events since {moments.shown(earliest)} only: --from a later time")
 

@@ -41,23 +41,12 @@ def replay(run: Deployment) -> None:
     with exports.opened(path) as export, journal.opened(_noted_in(run, path)) as notes:
         sending = notes.last if notes.last and not notes.last.done else _new(run)
         content = _judged(run, export, sending)
-        if sending.digest:
-            _go_on(run, content, sending)
-        elif notes.last and notes.last.digest == content.digest and not run.options.again:
-            run.tell(f"All of it was sent to {run.options.handler} before, as replay {notes.last.id}.")
-            run.tell("Nothing has been sent: --again sends it once more.")
-            return
-        left = content.count - sending.sent
-        if not left and sending.digest:
-            notes.end()
+        left = _left(run, content, notes, sending)
         if run.options.dry_run or not left:
             run.tell("Nothing has been sent.")
             return
         agreed(run, f"Send {left} events to {run.options.handler} again?")
-        if not sending.digest:
-            sending = replace(sending, id=f"{sending.id}-{content.digest[:DIGEST]}", digest=content.digest)
-            notes.begin(sending)
-        _send(run, export, notes, sending, content.count)
+        _send(run, export, notes, _begun(content, notes, sending), content.count)
 
 
 def _noted_in(run: Deployment, path: Path) -> Path:
@@ -95,6 +84,30 @@ def _judged(run: Deployment, export: Export, sending: Sending) -> Content:
     for why, count in sorted(content.stay.items()):
         run.tell(f"{count} are not sent: {why}")
     return content
+
+
+def _left(run: Deployment, content: Content, notes: Journal, sending: Sending) -> int:
+    """How many there are still to send; says what has been sent before."""
+    last = notes.last
+    if not sending.digest:
+        if last and last.digest == content.digest and not run.options.again:
+            told = f"All of it was sent to {run.options.handler} before, as replay {last.id}"
+            run.tell(f"{told}: --again sends it once more.")
+            return 0
+        return content.count
+    _go_on(run, content, sending)
+    if sending.sent == content.count:
+        notes.end()
+    return content.count - sending.sent
+
+
+def _begun(content: Content, notes: Journal, sending: Sending) -> Sending:
+    """The same, noted where it is a new one; its id tells it from those of other times and contents."""
+    if sending.digest:
+        return sending
+    begun = replace(sending, id=f"{sending.id}-{content.digest[:DIGEST]}", digest=content.digest)
+    notes.begin(begun)
+    return begun
 
 
 def _go_on(run: Deployment, content: Content, sending: Sending) -> None:

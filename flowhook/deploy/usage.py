@@ -158,7 +158,7 @@ Pushes to a paused handler again: first what has waited.
 
 Sends the events of a time to this handler again, and to no other, as far as the topic still has them
 (RETENTION_DAYS), or those of an export. A handler with once=True runs once more for each, once a replay.
-Interrupted, run it again with the same words within a day: it goes on.
+Interrupted, run it again with the same words: it goes on.
 
   --since 2h           2 hours ago, or a time (2026-05-01T08:00Z); --from is the same
   --to T               until then; default: now

@@ -552,8 +552,8 @@ MUTANTS = (
     Mutant(
         "an export that is sent twice",
         "replay_export.py",
-        "notes.last.digest == content.digest and",
-        "notes.last.digest == content and",
+        "last.digest == content.digest and",
+        "last.digest == content and",
         f"{EXPORTS}::by_mistake",
     ),
     Mutant(

@@ -303,7 +303,10 @@ def test_what_is_rejected_again_while_it_is_sent_is_not_sent_for_ever(deployed: 
     deployed.plane.simulation.rejecting.add(CHAT)
     data = real_event(1)
     deployed.plane.pubsub.publish(REJECTED, data, {**attributes_of(json.loads(data), data), "handler": CHAT})
+    # One that goes on for ever is ended here.
+    deployed.plane.kill_at(20, "before")
     ran = deployed.run("rejected", "redrive", "--handler", CHAT, "--yes")
+    assert not deployed.plane.revive()
     assert (ran.status, len(published(ran))) == (0, 1)
     deployed.plane.time.advance(30)
     assert data in [message.data for message in deployed.plane.pubsub.waiting(REJECTED)]
