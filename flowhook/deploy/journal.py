@@ -3,7 +3,6 @@
 So a replay that has died goes on where it was, and says how many it may have sent without having noted it.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -76,7 +75,7 @@ def opened(path: Path) -> Iterator[Journal]:
         raise DeployError(f"{path}: what is sent can't be noted: {error.strerror}") from None
     with os.fdopen(descriptor, "r+b", buffering=0) as file:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
         except BlockingIOError:
             raise DeployError(f"{path}: another replay of this file is under way") from None
         try:
@@ -86,13 +85,18 @@ def opened(path: Path) -> Iterator[Journal]:
                 path.unlink(missing_ok=True)
 
 
+def _lock(descriptor: int) -> None:
+    """Hold a file until its descriptor is closed. Raises BlockingIOError where another process holds it."""
+    import fcntl  # noqa: PLC0415 - not every system has it, and commands that run there import this module
+
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def _read(path: Path, file: FileIO) -> Sending | None:
     """The replay that was begun last. A line that was cut off while it was written counts for nothing."""
     found: Sending | None = None
     content = file.read()
     whole = content[: content.rfind(b"\n") + 1]
-    if whole != content:
-        file.truncate(len(whole))
     try:
         for line in whole.splitlines():
             found = _after(found, json.loads(line))
@@ -100,6 +104,8 @@ def _read(path: Path, file: FileIO) -> Sending | None:
         raise DeployError(
             f"{path}: no replay has noted this; without this file, all of the export is sent"
         ) from None
+    if whole != content:
+        file.truncate(len(whole))
     return found
 
 

@@ -601,7 +601,7 @@ MUTANTS = (
     Mutant(
         "an export that is sent by two",
         "journal.py",
-        "            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+        "            _lock(descriptor)\n",
         "            pass\n",
         f"{EXPORTS}::two_at_once",
     ),
