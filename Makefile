@@ -13,8 +13,14 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check
 # Lines and branches that the whole of the tests reaches, in percent. A part of them is held to nothing.
 COVERED := $(if $(and $(REQUIRE_EMULATOR),$(if $(PYTEST),,all)),95,0)
 
+# What depends on Python's version, those tests apart that take long.
+VERSIONS := tests/handlers tests/http tests/pubsub tests/unit
+# The tests of a file stay in one process and share what they start. Files begin in the order of their names, which
+# has the long ones first.
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
-.PHONY: help run emulate pubsub test test-handlers quick check pytest format properties protobuf mutants bench bench-quick clean
+.PHONY: help run emulate pubsub test test-handlers quick check pytest versions format properties protobuf mutants bench bench-quick clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
@@ -47,9 +53,12 @@ check: $(TESTING) ## format, lint, types, shell scripts, workflows, Dockerfile
 
 pytest: $(TESTING) ## the tests alone, with their coverage (PYTEST='-m "not browser"': some of them)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --durations=10 $(PYTEST)
+	$(BIN)/coverage run -m pytest $(PARALLEL) --durations=10 $(PYTEST)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered --fail-under=$(COVERED)
+
+versions: $(TESTING) ## what depends on Python's version, without coverage (PYTHON=python3.13 VENV=.venv-newest)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not gcloud and not browser" $(VERSIONS)
 
 properties: $(TESTING) ## the property tests with at least 10,000 generated requests
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/unit/test_properties.py

@@ -25,7 +25,7 @@ try:
 except StartError as mistake:
     sys.exit(f"flowhook can't start.\n{mistake}")
 settings.warn(SETTINGS)
-runtime.settle()
+runtime.begin()
 
 
 async def accept(got: edge.Received) -> Accepted:

@@ -172,15 +172,20 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record, and the traceback below it."""
-        moment = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         noted = _noted.get() or {} if record.name == "flowhook" else {}
-        tried = noted.get("headers_tried")
-        ending = f"  headers tried: {_printable(', '.join(tried))}" if tried else ""
-        ending += f"  [{noted['status']}, {noted['milliseconds']} ms]" if "status" in noted else ""
-        text = f"{moment} {record.levelname:<7} {_printable(_cut(record.getMessage()))}{ending}"
+        text = terminal_line(record.created, record.levelname, record.getMessage(), noted)
         if record.exc_info and record.exc_info[1]:
             text += "\n" + "\n".join(map(_printable, _stack(record.exc_info[1]).splitlines()))
         return text
+
+
+def terminal_line(created: float, level: str, message: str, noted: Mapping[str, Any]) -> str:
+    """A record in one line for a terminal; `created` is in seconds since 1970."""
+    moment = datetime.fromtimestamp(created).astimezone().strftime("%H:%M:%S")
+    tried = noted.get("headers_tried")
+    ending = f"  headers tried: {_printable(', '.join(map(str, tried)))}" if tried else ""
+    ending += f"  [{noted['status']}, {noted['milliseconds']} ms]" if "status" in noted else ""
+    return f"{moment} {level:<7} {_printable(_cut(message))}{ending}"
 
 
 def _iso(seconds: float) -> str:

@@ -3,6 +3,7 @@ import logging
 import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -50,6 +51,28 @@ def logging_of_its_own() -> Iterator[None]:
     logs.begin({})
     yield
     root.handlers, root.level = handlers, level
+
+
+# What the terminal prints at the end, and several processes collect.
+TABLES: dict[str, list[Any]] = {
+    "outages": tally.ROWS,
+    "handled once": tally.NOTES,
+    "deployments": workshop.ROWS,
+}
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In one of several processes: hand what was measured to the one that prints it."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["tables"] = TABLES
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what another process has measured; one that died has nothing."""
+    for title, rows in getattr(node, "workeroutput", {}).get("tables", {}).items():
+        TABLES[title].extend(rows)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,1 +1,5 @@
-"""Takes a Google Cloud project to a running flowhook and away from it: plan, state, diff, apply."""
+"""Deploys flowhook to a Google Cloud project, operates it there, and deletes it.
+
+A deployment compares what should exist (`plan`) with what exists (`state`), and carries out the difference
+(`diff`).
+"""

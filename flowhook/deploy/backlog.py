@@ -1,4 +1,7 @@
-"""What waits in a subscription, as far as Google measures it: about, and minutes late."""
+"""How many messages wait in a subscription, as Cloud Monitoring measures it.
+
+The figures are approximate, and some minutes old.
+"""
 
 from dataclasses import dataclass
 
@@ -11,14 +14,18 @@ UNDELIVERED = "pubsub.googleapis.com/subscription/num_undelivered_messages"
 
 @dataclass(frozen=True)
 class Backlog:
-    """About how many messages wait, and when the oldest was published; None where nothing is measured yet."""
+    """The backlog of a subscription.
+
+    `count` is about how many messages wait. `oldest` is when the oldest of them was published, in seconds
+    since 1970. Each is None where Monitoring has no sample, and `oldest` also where no message waits.
+    """
 
     count: int | None
     oldest: float | None
 
 
 def measured(api: Api, place: Place, subscription: str) -> Backlog:
-    """The last samples."""
+    """Return the backlog according to the latest samples. Raises Refusal or Unanswered."""
     counts = drain.samples(api, place, subscription, UNDELIVERED)
     ages = drain.samples(api, place, subscription)
     last_count = max(counts, key=lambda sample: sample.at, default=None)
@@ -30,5 +37,8 @@ def measured(api: Api, place: Place, subscription: str) -> Backlog:
 
 
 def kept_until(subscription: Document, oldest: float) -> float:
-    """When a subscription drops a message that was published at `oldest`."""
+    """Return when a subscription drops a message that was published at `oldest`.
+
+    Both times are in seconds since 1970.
+    """
     return oldest + float(subscription.get("messageRetentionDuration", "604800s").removesuffix("s"))

@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from flowhook.deploy import (
+    audit,
     comparison,
+    dashboard,
     deletion,
     deployment,
     diff,
@@ -17,6 +19,7 @@ from flowhook.deploy import (
     rollback,
     rotation,
     secrets,
+    tail,
 )
 from flowhook.deploy.clock import PATIENCE
 from flowhook.deploy.errors import DeployError
@@ -151,6 +154,7 @@ def prove(run: Deployment, patience: float) -> int:
         run.around.show(report(run, rows, url))
     else:
         run.around.doctor.report(rows, url)
+        run.tell(f"Dashboard: {dashboard.link(run.place)}")
     if not well:
         page = f"{run.place.region}/{run.place.called(RECEIVE)}/logs?project={run.place.project}"
         run.tell(
@@ -163,9 +167,8 @@ def prove(run: Deployment, patience: float) -> int:
 def report(run: Deployment, rows: Sequence[Row], url: str) -> str:
     """The same for a program."""
     checks = [{"what": row.what, "ok": row.ok, "seen": row.seen} for row in rows]
-    return json.dumps(
-        {**where(run), "url": url, "ok": all(row.ok for row in rows), "checks": checks}, indent=2
-    )
+    found = {"url": url, "dashboard": dashboard.link(run.place), "ok": all(row.ok for row in rows)}
+    return json.dumps({**where(run), **found, "checks": checks}, indent=2)
 
 
 def address(run: Deployment) -> str:
@@ -242,6 +245,19 @@ def send_again(wanted: Options, around: Surroundings) -> int:
     return 0
 
 
+def audited(wanted: Options, around: Surroundings) -> int:
+    """Tell whether anything was lost."""
+    return 0 if audit.audit(operating(wanted, around)) else 1
+
+
+def follow(wanted: Options, around: Surroundings) -> int:
+    """Show deliveries until somebody ends it, or nobody reads them any more."""
+    try:
+        tail.tail(operating(wanted, around))
+    except (KeyboardInterrupt, BrokenPipeError):
+        return 0
+
+
 COMMANDS: Mapping[str, Callable[[Options, Surroundings], int]] = {
     "deploy": deploy,
     "status": status,
@@ -253,4 +269,6 @@ COMMANDS: Mapping[str, Callable[[Options, Surroundings], int]] = {
     "replay": send_again,
     "dead-letters": letters,
     "rejected": letters,
+    "audit": audited,
+    "tail": follow,
 }

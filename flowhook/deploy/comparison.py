@@ -1,4 +1,4 @@
-"""What is there beside what should be, a line each; and what should not be there."""
+"""The rows that `status` prints: what is as planned, missing or different, and who has access unplanned."""
 
 from collections.abc import Iterator
 
@@ -7,12 +7,12 @@ from flowhook.deploy.resources import CONSUME, Binding, Place, Plan
 from flowhook.deploy.state import State
 from flowhook.deploy.surroundings import Row
 
-# Roles that let nobody call or read.
-LOOKING = frozenset({"roles/run.viewer", "roles/secretmanager.viewer"})
+# Roles that show a resource, but neither invoke a service nor read the value of a secret.
+VIEWER_ROLES = frozenset({"roles/run.viewer", "roles/secretmanager.viewer"})
 
 
 def rows(plan: Plan, state: State, place: Place) -> Iterator[Row]:
-    """Every resource and every binding of the plan, then what nobody planned."""
+    """Yield a row for each planned resource, planned binding, unplanned binding and function elsewhere."""
     for resource in plan.resources:
         present = state.found.get(resource.key)
         wrong = list(diff.differing(resource.wanted, present)) if present is not None else []
@@ -25,19 +25,19 @@ def rows(plan: Plan, state: State, place: Place) -> Iterator[Row]:
     for binding in unexpected(plan, state, place):
         yield _row(str(binding), "unexpected")
     for name in state.elsewhere:
-        # No mistake: Flows may still send there.
+        # This is not an error: Flows may still send its events there.
         yield Row(f"function {name}", True, "in another region; --prune removes it")
 
 
 def unexpected(plan: Plan, state: State, place: Place) -> Iterator[Binding]:
-    """Who else may read a secret of ours or call `consume`."""
+    """Yield the bindings that let an unplanned member read a planned secret or invoke `consume`."""
     guarded = [("secret", resource.name) for resource in plan.of("secret")]
     guarded += [key for key in state.policies if key == ("service", place.called(CONSUME))]
     for kind, name in guarded:
         for given in state.policies.get((kind, name), {}).get("bindings", ()):
             for member in given.get("members", ()):
                 binding = Binding(kind, name, given["role"], member)
-                harmless = binding.role in LOOKING or member.startswith("deleted:")
+                harmless = binding.role in VIEWER_ROLES or member.startswith("deleted:")
                 if binding not in plan.bindings and not harmless:
                     yield binding
 

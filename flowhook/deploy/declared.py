@@ -1,4 +1,7 @@
-"""What the handlers declare, asked of a process of its own: it runs their code, and with nothing of ours."""
+"""Reads what the handlers declare, and checks that the source starts and that the handlers' tests pass.
+
+All of this imports the handlers, so it runs in a process of its own, without this process's environment.
+"""
 
 import json
 import os
@@ -13,17 +16,19 @@ from typing import Any
 
 from flowhook.deploy.errors import DeployError
 
-# Seconds for importing the handlers, on a slow machine with much to import.
+# The longest that such a process may take, in seconds: a slow machine may have much to import.
 TIMEOUT = 120
+# How often Pub/Sub delivers an event to a handler that doesn't declare `attempts`.
 ATTEMPTS = 100
+# How many of the last lines of a failed process an error message shows.
 LINES = 20
-# Where the tests of the handlers are, in the folder that is deployed.
+# The folder of the handlers' tests, below the folder that is deployed.
 TESTS = "tests/handlers"
 
 
 @dataclass(frozen=True)
 class Variable:
-    """What a handler wants to be told; a secret goes through Secret Manager."""
+    """An environment variable that a handler reads; the value of a secret one is stored in Secret Manager."""
 
     name: str
     secret: bool
@@ -32,9 +37,10 @@ class Variable:
 
 @dataclass(frozen=True)
 class Declared:
-    """A handler: what it takes, how often it is tried (5 to 100), how long it may take, and what it needs.
+    """A handler, as its decorator `@on` describes it.
 
-    `variables` is None where the handlers don't declare any: then nobody knows what they read.
+    `attempts` is how often an event is delivered to it before it becomes a dead letter (5 to 100), `timeout`
+    how many seconds a call may take. `variables` is None where it is unknown which variables it reads.
     """
 
     name: str
@@ -46,25 +52,28 @@ class Declared:
 
 
 def ask(folder: Path) -> tuple[Declared, ...]:
-    """The handlers of the project in `folder`. Raises DeployError where one is broken."""
+    """Return the handlers of the project in `folder`. Raises DeployError where they can't be imported."""
     return read(_printed(_python(folder, ["-m", "flowhook", "handlers", "--json"], {})))
 
 
 def read(document: Sequence[Mapping[str, Any]]) -> tuple[Declared, ...]:
-    """The handlers in what `python -m flowhook handlers --json` prints."""
+    """Return the handlers that a document lists, as `python -m flowhook handlers --json` prints it."""
     return tuple(_declared(handler) for handler in document)
 
 
 def check_source(folder: Path, environment: Mapping[str, str]) -> None:
-    """Import what will be deployed, with the settings that it will have. Raises DeployError.
+    """Import the source in `folder` with the environment variables that it will have once it is deployed.
 
-    A mistake stops here, not in production.
+    Raises DeployError where that fails, because the deployed function would fail to start.
     """
     _python(folder, ["-c", "import main"], {"WEBHOOK_SECRET": "only-for-this-check", **environment})
 
 
 def _printed(output: str) -> list[Mapping[str, Any]]:
-    """The list at the end; before it may be what handlers print when they are imported."""
+    """Return the JSON list that ends the output; handlers may print something before, when they are imported.
+
+    Raises DeployError where there is none.
+    """
     starts = [found.start() for found in re.finditer(r"^\[", output, re.MULTILINE)]
     try:
         found: list[Mapping[str, Any]] = json.loads(output[starts[-1] :])
@@ -91,7 +100,7 @@ def _variable(declared: Mapping[str, Any]) -> Variable:
 
 
 def check_tests(folder: Path) -> None:
-    """Run the tests of the handlers (`make test-handlers`), if any. Raises DeployError if one fails."""
+    """Run the handlers' tests (`make test-handlers`), if there are any. Raises DeployError if one fails."""
     if (folder / TESTS).is_dir():
         options = ["-q", "-p", "no:cacheprovider", f"--confcutdir={TESTS}"]
         _python(folder, ["-m", "pytest", *options, TESTS], {}, "the handlers' tests fail")
@@ -103,6 +112,10 @@ def _python(
     environment: Mapping[str, str],
     failure: str = "the source would not start",
 ) -> str:
+    """Run Python in `folder` with `environment`, and return what it prints to standard output.
+
+    Raises DeployError, which begins with `failure`, where it fails or takes longer than TIMEOUT.
+    """
     with tempfile.TemporaryDirectory() as home:
         clean = {"PATH": os.environ.get("PATH", os.defpath), "HOME": home, **environment}
         try:

@@ -2,12 +2,12 @@
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from flowhook import canary, envelope
+from flowhook import canary, envelope, logs
 from flowhook.categories import Pattern
 from flowhook.deploy.errors import DeployError
-from flowhook.errors import Refused
+from flowhook.errors import NotAnEvent, NotJson, Refused, UnsupportedMediaType
 from flowhook.handler import Handler
 from flowhook.pubsub import messages, subscriptions
 from flowhook.secret import SHORT
@@ -16,6 +16,8 @@ from flowhook.settings import DECLARED, Setting
 # The handler and the entity key of the doctor's event.
 DOCTOR, DOCTOR_KEY = canary.HANDLER, canary.KEY
 SHORTEST_SECRET = SHORT
+# What `receive` answers to bodies that it stores in the topic for them.
+REFUSED = frozenset(problem.slug for problem in (UnsupportedMediaType, NotJson, NotAnEvent))
 LONGEST_NAME = subscriptions.MAX_NAME
 EVERYTHING = (Pattern("*", "*"),)
 
@@ -60,6 +62,11 @@ def matching(pattern: str) -> Callable[[str], bool]:
         return Pattern.parse(pattern).matches
     except ValueError as mistake:
         raise DeployError(f"--type {pattern}: {mistake}") from None
+
+
+def terminal_line(created: float, level: str, message: str, noted: Mapping[str, Any]) -> str:
+    """The line of a delivery as a terminal shows it; nothing in it acts on the terminal."""
+    return logs.terminal_line(created, level, message, noted)
 
 
 def _nothing(_event: object) -> None:

@@ -1,7 +1,10 @@
-"""A deployment, from the plan to what is there, in the order that loses nothing.
+"""Deploys an installation, in an order in which no event is lost.
 
-What goes away is worked off while the old `consume` still knows it; then `consume`; who may call it; what is
-pushed to it, once a push has been seen to arrive; then `receive`; and last, what is no longer planned.
+1. Subscriptions of removed handlers are drained while the old `consume` still has these handlers.
+2. `consume` is deployed, and Pub/Sub is granted the right to invoke it.
+3. New subscriptions begin to push, once a first push has been seen to arrive in `consume`.
+4. `receive` is deployed and made public.
+5. What is no longer planned is deleted.
 """
 
 from collections.abc import Iterable
@@ -26,12 +29,16 @@ from flowhook.deploy.errors import DeployError, Refusal
 from flowhook.deploy.resources import CONSUME, RECEIVE, Binding
 from flowhook.deploy.run import Deployment
 
+# What Pub/Sub reports as the topic of a subscription whose topic has been deleted:
 # https://cloud.google.com/pubsub/docs/reference/rest/v1/projects.subscriptions#Subscription
 DELETED_TOPIC = "_deleted-topic_"
 
 
 def check(run: Deployment) -> None:
-    """Look at the source and the project; what is wrong with them stops a deployment before it begins."""
+    """Check the source, the handlers' tests and the project's billing, before anything is changed.
+
+    Sets `run.handlers` to the handlers of the source. Raises DeployError for the first mistake.
+    """
     run.handlers = run.around.declared(run.around.folder)
     source.requirements(run.around.folder)
     ledger.check_package(run.options, run.handlers, run.around.folder)
@@ -43,9 +50,10 @@ def check(run: Deployment) -> None:
 
 
 def check_topics(run: Deployment) -> None:
-    """Raise DeployError where somebody has deleted a topic: its subscriptions never get another one.
+    """Raise DeployError where the topic of a subscription has been deleted by hand.
 
-    What still waits in them may be wanted, so a person decides.
+    Such a subscription can't get another topic, and must be deleted. Messages that somebody needs may still
+    wait in it, so the error asks the user to look at them and to delete it.
     """
     ours = run.state.ours("subscription", run.place)
     if lost := sorted(name for name, found in ours.items() if found.get("topic") == DELETED_TOPIC):
@@ -58,7 +66,7 @@ def check_topics(run: Deployment) -> None:
 
 
 def enable_apis(run: Deployment) -> None:
-    """Enable what is missing, and make sure of Pub/Sub's own account, each time."""
+    """Enable the APIs that are missing, and with Pub/Sub delivery create Pub/Sub's service agent."""
     bootstrap = run.api.billed_to("")
     if missing := run.missing_apis():
         run.tell(f"enable {', '.join(missing)}")
@@ -66,15 +74,19 @@ def enable_apis(run: Deployment) -> None:
         run.changed = True
         run.state.apis = project.enabled(bootstrap, run.place) | set(missing)
     if run.options.pubsub:
-        project.make_sure_of_the_agent(bootstrap, run.place)
+        project.ensure_pubsub_agent(bootstrap, run.place)
 
 
 def carry_out(run: Deployment, new_secret: bytes) -> None:
-    """Make it so."""
+    """Create, update and delete resources until what exists is as planned.
+
+    `new_secret` becomes the webhook secret where there is none yet. The whole runs under the deployment lock.
+    Raises DeployError; the next deployment then goes on from what exists.
+    """
     with lock.held(run.api, run.place, run.options.break_lock):
         run.read()
         run.is_new_here = ("function", run.place.called(RECEIVE)) not in run.state.found
-        lay_foundations(run, new_secret)
+        create_resources(run, new_secret)
         with source.staged(run.around.folder) as folder:
             if run.options.pubsub:
                 retirement.retire_handlers(run)
@@ -82,25 +94,30 @@ def carry_out(run: Deployment, new_secret: bytes) -> None:
                 run.allow_these(_missing(run, "service", CONSUME))
                 start_pushing(run)
             deploy_function(run, RECEIVE, lambda command: run.around.gcloud(command, folder))
-        let_everybody_in(run)
+        make_receive_public(run)
         run.apply("channel")
         run.apply("alert")
-        retirement.clear_away(run)
+        run.apply("dashboard")
+        retirement.remove_unplanned(run)
 
 
-def lay_foundations(run: Deployment, new_secret: bytes) -> None:
-    """Everything but the functions. Subscriptions begin without pushing: what is published waits in them."""
-    run.apply("account", "topic", "repository", "secret", "database")
+def create_resources(run: Deployment, new_secret: bytes) -> None:
+    """Create or update everything that the functions need, and grant the roles on it.
+
+    New subscriptions don't push yet, so messages that are published meanwhile wait in them.
+    """
+    # The metric counts what is answered from its creation on, so it is there before `receive`.
+    run.apply("account", "topic", "repository", "secret", "database", "metric")
     if ledger.is_needed(run.options, run.handlers):
-        ledger.have_it_expire(run.api, run.place)
+        ledger.enable_ttl(run.api, run.place)
     store_secrets(run, new_secret)
     run.apply("subscription", but=("pushConfig",))
-    retirement.date_successors(run)
+    retirement.label_successors(run)
     run.allow("account", "project", "repository", "secret", "topic", "subscription")
 
 
 def store_secrets(run: Deployment, new_secret: bytes) -> None:
-    """A version for each secret that has none, or another value than the env file gives."""
+    """Add a version to each secret that has none, or another value than the env file has for it."""
     versions, place = run.state.versions, run.place
     if place.secret not in versions:
         versions[place.secret] = secrets.add(run.api, place, place.secret, new_secret).number
@@ -113,12 +130,15 @@ def store_secrets(run: Deployment, new_secret: bytes) -> None:
 
 
 def secret_variables(handlers: Iterable[Declared]) -> list[declared.Variable]:
-    """The handlers' variables that nobody may see."""
+    """Return the variables that handlers declare as secret."""
     return [v for handler in handlers for v in handler.variables or () if v.secret]
 
 
 def show_secret(run: Deployment, secret: bytes) -> None:
-    """Once, to a person or into a file that only its owner can read."""
+    """Show a new webhook secret to the user, who must enter it in Flows.
+
+    It is printed where standard output is a terminal, else written to a file that only its owner can read.
+    """
     where = "In Flows: Settings > Integrations > Webhook settings > Secret."
     if run.around.on_a_terminal():
         run.around.show(f"\nThe secret, shown this once. {where}\n\n    {secret.decode()}\n")
@@ -131,7 +151,7 @@ def show_secret(run: Deployment, secret: bytes) -> None:
 
 
 def deploy_function(run: Deployment, target: str, build: functions.Build) -> None:
-    """Build and deploy one of the functions."""
+    """Build and deploy the function `target`; `build` runs gcloud on the source. Raises DeployError."""
     name = run.place.called(target)
     resource = next(r for r in run.plan().of("function") if r.name == name)
     run.tell(f"deploy {name} (some minutes)")
@@ -143,28 +163,31 @@ def deploy_function(run: Deployment, target: str, build: functions.Build) -> Non
 
 
 def _missing(run: Deployment, kind: str, target: str) -> list[Binding]:
+    """Return the planned bindings on a resource of this installation that its policy doesn't have yet."""
     grants = diff.grants(run.plan(), run.state.policies)
     return [grant.binding for grant in grants if grant.binding.target == (kind, run.place.called(target))]
 
 
 def start_pushing(run: Deployment) -> None:
-    """Push to `consume`: the doctor's event first, and the handlers' once that has been seen to arrive.
+    """Have the subscriptions push to `consume`: those of handlers only after a test push has arrived.
 
-    A handler that is tried five times would else bury its first events while the grants spread.
+    The test push goes to the handler of the `doctor` command. Grants take some minutes to take effect, and
+    Pub/Sub counts each push that is refused until then: with `attempts=5`, a handler's first events would
+    become dead letters. Raises DeployError where no push arrives.
     """
     waiting = [c for c in run.changes() if c.resource.kind == "subscription" and "pushConfig" in c.paths]
     if not waiting:
         return
     doctors = [c for c in waiting if plan.handler_of(run.place, c.resource.name) == plan.DOCTOR.name]
     run.do(doctors)
-    probing.see_a_push(run.api, run.place)
+    probing.wait_for_push(run.api, run.place)
     run.do(change for change in waiting if change not in doctors)
 
 
-def let_everybody_in(run: Deployment) -> None:
-    """Flows has no Google identity, so `receive` is open; written only where it differs.
+def make_receive_public(run: Deployment) -> None:
+    """Let everybody invoke `receive`, because Flows has no Google identity. Writes only what differs.
 
-    Raises DeployError where the organization forbids it.
+    Raises DeployError where a policy of the organization forbids it.
     """
     name = run.place.called(RECEIVE)
     service = next(r for r in run.plan().of("service") if r.name == name)

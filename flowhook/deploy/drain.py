@@ -1,7 +1,8 @@
-"""Subscriptions that go away: worked off first, and what is left over is moved, never dropped.
+"""Drains subscriptions that are to be deleted, so that none of their messages is lost.
 
-Whether a push subscription has been worked off is known from metrics alone, minutes late:
-https://cloud.google.com/pubsub/docs/monitoring#keep_subscribers_healthy
+First its handler goes on until no old message waits, or the time for that is over. What is left then is moved
+to the dead letters. Whether a push subscription is drained is known from metrics alone, which are some
+minutes old: https://cloud.google.com/pubsub/docs/monitoring#keep_subscribers_healthy
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,38 +17,45 @@ from flowhook.deploy.resources import Place
 from flowhook.deploy.rest import Api
 
 METRIC = "pubsub.googleapis.com/subscription/oldest_unacked_message_age"
-# Seconds: how far back samples are looked for, how far clocks may be apart, how often is looked.
+# Seconds: how old a sample may be, how far two clocks may differ, and how often samples are read.
 WINDOW = 600
 SKEW = 5
-EVERY = 15.0
-# Beyond a subscription's deadline, until a message that was being pushed is there for somebody else.
+SAMPLE_INTERVAL = 15.0
+# Seconds after the acknowledgement deadline until a message that was being pushed can be pulled.
 MARGIN = 15
-PULLED_EVERY = 5.0
+# Seconds between two pulls that return nothing.
+PULL_INTERVAL = 5.0
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A value at a time: how old the oldest message was that waited, 0 where none did."""
+    """The value of a metric at a time, `at`, in seconds since 1970.
+
+    For METRIC, the value is the age in seconds of the oldest message that waited, 0 where none did.
+    """
 
     at: float
     value: float
 
     @property
     def oldest(self) -> float:
-        """When that message was published."""
+        """When the oldest message was published, in seconds since 1970."""
         return self.at - self.value
 
 
 def drained(samples: Sequence[Sample], since: float) -> bool:
-    """Whether nothing from before `since` waits: so say the last two samples. No sample says nothing."""
+    """Return whether no message waits that was published before `since`, in seconds since 1970.
+
+    The last two samples must both show it. With fewer than two it is unknown, and the function returns False.
+    """
     last = sorted(samples, key=lambda sample: sample.at)[-2:]
     return len(last) == 2 and all(sample.oldest >= since + SKEW for sample in last)
 
 
 def wait(api: Api, place: Place, since: Mapping[str, float], seconds: float) -> set[str]:
-    """Wait until nothing waits in subscriptions that is older than a time, each of its own.
+    """Wait until subscriptions are drained, for `seconds` at most, and return those that are.
 
-    Gives those of which that is so after `seconds` at most.
+    `since` has a time for each subscription: it is drained once no message from before that time waits.
     """
     ends, left = api.clock.now() + seconds, set(since)
     while True:
@@ -55,11 +63,11 @@ def wait(api: Api, place: Place, since: Mapping[str, float], seconds: float) -> 
         remaining = ends - api.clock.now()
         if not left or remaining <= 0:
             return set(since) - left
-        api.clock.sleep(min(EVERY, remaining))
+        api.clock.sleep(min(SAMPLE_INTERVAL, remaining))
 
 
 def samples(api: Api, place: Place, subscription: str, metric: str = METRIC) -> list[Sample]:
-    """What was measured lately."""
+    """Return the samples of a metric of a subscription in the last WINDOW seconds."""
     now = api.clock.now()
     found = api.pages(
         f"{MONITORING}/projects/{place.project}/timeSeries",
@@ -75,22 +83,26 @@ def samples(api: Api, place: Place, subscription: str, metric: str = METRIC) -> 
 
 
 def stop_pushing(api: Api, place: Place, subscription: str) -> None:
-    """From now on messages wait for whoever pulls."""
+    """Have a subscription push no more; its messages wait until they are pulled."""
     url = f"{KINDS['subscription'].address(place, subscription)}:modifyPushConfig"
     api.request("POST", url, {"pushConfig": {}})
 
 
 def longest_pause(subscription: Mapping[str, Any]) -> float:
-    """Seconds for which Pub/Sub may keep a message back that has failed; pulling doesn't shorten that."""
+    """Return the seconds that Pub/Sub may wait, after a failure, until it delivers a message again.
+
+    A pull returns such a message no earlier.
+    """
     policy = subscription.get("retryPolicy")
     return float(policy.get("maximumBackoff", "600s").removesuffix("s")) if policy else 0.0
 
 
-def bury(api: Api, place: Place, subscription: str, quiet: float) -> int:
-    """Move what waits in a subscription that is no longer pushed to the dead letters, and count it.
+def move_to_dead_letters(api: Api, place: Place, subscription: str, quiet: float) -> int:
+    """Move the messages of a subscription that pushes no more to the dead letters, and return how many.
 
-    Each goes with the attribute `handler`, and is acknowledged after it has been published. Ends when nothing
-    from before has come for longer than `quiet` seconds: than a push or a pause after a failure may take.
+    Each is published with the attribute `handler`, and only then acknowledged. The function returns once no
+    pull has returned a message from before its start for `quiet` seconds and a margin. So `quiet` must be at
+    least the acknowledgement deadline, and the longest pause after a failure where messages may have failed.
     """
     stopped, moved = api.clock.now(), 0
     quiet_since = stopped
@@ -104,15 +116,15 @@ def bury(api: Api, place: Place, subscription: str, quiet: float) -> int:
         if any(moments.stamped(message.published) <= stopped for message in waiting):
             quiet_since = api.clock.now()
         elif not waiting:
-            api.clock.sleep(PULLED_EVERY)
+            api.clock.sleep(PULL_INTERVAL)
     return moved
 
 
 def _letter(place: Place, subscription: str, message: Pulled) -> dict[str, str]:
-    """The attributes of a dead letter: those that Pub/Sub gives its own, and whose it was."""
+    """Return the attributes of a dead letter: those that Pub/Sub adds to its own ones, and `handler`."""
     return {
         **message.attributes,
-        # What an operator had sent again names its handler itself.
+        # A message of the replay topic has its handler in an attribute already.
         "handler": handler_of(place, subscription) or message.attributes.get("handler", ""),
         "CloudPubSubDeadLetterSourceSubscription": subscription,
         "CloudPubSubDeadLetterSourceSubscriptionProject": place.project,
@@ -120,8 +132,8 @@ def _letter(place: Place, subscription: str, message: Pulled) -> dict[str, str]:
     }
 
 
-def names(subscriptions: Iterable[str]) -> str:
-    """For people."""
+def listed(subscriptions: Iterable[str]) -> str:
+    """Return the names of subscriptions as one line of text, sorted."""
     return ", ".join(sorted(subscriptions))
 
 

@@ -1,8 +1,8 @@
-"""The two functions: built and deployed by gcloud, one at a time, for it must not run beside itself.
+"""Builds and deploys the two functions with gcloud.
 
-https://cloud.google.com/sdk/docs/scripting-gcloud. What gcloud prints is not read for what it says of itself;
-it is only looked through for the wordings of the catalogue, which a build or a revision has no other way to
-tell.
+Google supports no two gcloud commands at the same time, so the functions are deployed one after the other:
+https://cloud.google.com/sdk/docs/scripting-gcloud. The output of gcloud is only searched for the errors in
+`reasons`, because the cause of a failed build or revision is found nowhere else.
 """
 
 import json
@@ -21,27 +21,30 @@ from flowhook.deploy.kinds import KINDS
 from flowhook.deploy.resources import Place, Resource
 from flowhook.deploy.rest import Api, Document
 
-# How both the service and gcloud say it.
+# The service and gcloud both report with these words that a function exists.
 EXISTS = "already exists"
-# Seconds after which grants hold, typically and potentially:
+# Seconds after which a grant takes effect, typically and at most:
 # https://cloud.google.com/iam/docs/access-change-propagation
 SETTLED_AFTER = (120.0, 420.0)
+# The policy of an organization that can forbid members outside it, and so allUsers.
 ORGANIZATION = "constraints/iam.allowedPolicyMemberDomains"
 
 
 class Ran(NamedTuple):
-    """What a command came to."""
+    """The exit status of a command, and what it printed to standard output and standard error."""
 
     status: int
     output: str
 
 
+# The type of `gcloud` below, which tests replace.
 Gcloud = Callable[[Sequence[str], Path], Ran]
+# `gcloud` with its folder already given.
 Build = Callable[[Sequence[str]], Ran]
 
 
 def gcloud(arguments: Sequence[str], folder: Path) -> Ran:
-    """Run gcloud in a folder, to its end, without a question. Raises DeployError where there is none."""
+    """Run gcloud in a folder, without prompts, and return its result. Raises DeployError if missing."""
     program = shutil.which("gcloud")
     if not program:
         raise DeployError("gcloud is not installed: https://cloud.google.com/sdk/docs/install")
@@ -65,10 +68,10 @@ def deploy(
     build: Build,
     granted_at: float,
 ) -> Document:
-    """Build and deploy one of the functions, and give it once its latest revision serves everything.
+    """Build and deploy a function, wait until its latest revision gets all traffic, and return the function.
 
-    `build` calls gcloud where the source is; `granted_at` is when the account that builds got its rights.
-    Raises DeployError.
+    `build` runs gcloud in the folder of the source. `granted_at` is when the build's service account was
+    granted its roles, in seconds since 1970: a build that fails soon after is repeated. Raises DeployError.
     """
     with tempfile.TemporaryDirectory() as temporary:
         variables = Path(temporary) / "environment.json"
@@ -85,7 +88,10 @@ def deploy(
 
 
 def arguments(place: Place, resource: Resource) -> list[str]:
-    """What gcloud is called with, but for the file with the variables, whose values are no one's to see."""
+    """Return the arguments for gcloud, without the environment variables.
+
+    Their values must not show in the list of processes, so they are passed in a file.
+    """
     config, build = resource.wanted["serviceConfig"], resource.wanted["buildConfig"]
     labels = ",".join(f"{name}={value}" for name, value in resource.wanted["labels"].items())
     built_with = ",".join(f"{name}={value}" for name, value in build["environmentVariables"].items())
@@ -106,7 +112,10 @@ def arguments(place: Place, resource: Resource) -> list[str]:
 
 
 def secrets_flag(config: Mapping[str, Any]) -> str:
-    """The secrets by number: a file for the webhook's, variables for the handlers'."""
+    """Return the flag that mounts the webhook secret as a file, and handlers' secrets as variables.
+
+    Each is mounted by the number of its version.
+    """
     files = [
         f"{volume['mountPath']}/{at['path']}={volume['secret']}:{at['version']}"
         for volume in config["secretVolumes"]
@@ -118,7 +127,10 @@ def secrets_flag(config: Mapping[str, Any]) -> str:
 
 
 class _Failures:
-    """What has gone wrong so far with one function, and whether to go on."""
+    """Decides after each failed attempt to deploy a function whether to try again, and waits until then.
+
+    `granted_at` is when the build's service account was granted its roles, in seconds since 1970.
+    """
 
     def __init__(self, api: Api, place: Place, resource: Resource, granted_at: float) -> None:
         self._api = api
@@ -129,10 +141,10 @@ class _Failures:
         self._settled = [granted_at + seconds for seconds in SETTLED_AFTER]
 
     def wait_or_raise(self, ran: Ran) -> None:
-        """Let pass what passes. Raises DeployError for what stays."""
+        """Wait where the failure is temporary. Raises DeployError where it is not, or has lasted too long."""
         reason = reasons.of_text(ran.output)
         if EXISTS in ran.output and not self._exists:
-            # It was made, and the answer was lost on its way to gcloud: now it can be changed.
+            # gcloud created the function, but lost the answer. The next attempt updates the function.
             self._exists = True
             self._api.tell(f"Waiting for {self._name}, which exists already.")
         elif reason:
@@ -141,21 +153,25 @@ class _Failures:
             self._wait_for_grants(ran)
             return
         if next(self._pauses, None) is None:
-            raise DeployError(self._told(ran))
+            raise DeployError(self._message(ran))
 
     def _wait_for_grants(self, ran: Ran) -> None:
-        """A build says little; where its account was given its rights a moment ago, it may be for that."""
+        """Wait until the grants for the build have taken effect, then let it be tried again.
+
+        A build that fails for lack of a role seldom says so. Raises DeployError where the grants were made
+        long enough ago to have taken effect.
+        """
         now = self._api.clock.now()
         settled = next((at for at in self._settled if at > now), None)
         if settled is None:
-            raise DeployError(self._told(ran))
+            raise DeployError(self._message(ran))
         self._api.tell(
-            f"{self._told(ran)}\nThat may be because the rights of its account, given just now, do "
+            f"{self._message(ran)}\nThat may be because the rights of its account, given just now, do "
             f"not hold everywhere yet: again in {settled - now:.0f} s. Interrupt it if it is not that."
         )
         self._api.clock.sleep(settled - now)
 
-    def _told(self, ran: Ran) -> str:
+    def _message(self, ran: Ran) -> str:
         builds = f"https://console.cloud.google.com/cloud-build/builds;region={self._place.region}"
         return (
             f"{ran.output.strip()}\n{self._name} was not deployed; the lines above say why, and where the "
@@ -164,7 +180,7 @@ class _Failures:
 
 
 def _with_address(api: Api, place: Place, resource: Resource) -> Document:
-    """The function, once it is active and has an address. Raises DeployError where it gets none."""
+    """Wait until a function is active and has a URL, and return it. Raises DeployError where that fails."""
     pauses = api.clock.pauses(PATIENCE)
     while True:
         found = api.find(KINDS["function"].address(place, resource.name)) or {}

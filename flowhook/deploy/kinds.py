@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from flowhook.deploy import services
+from flowhook.deploy import diff, services
 from flowhook.deploy.errors import DeployError, Refusal
 from flowhook.deploy.resources import Place, Resource
 from flowhook.deploy.rest import Api, Document
@@ -16,8 +16,9 @@ class Kind:
     """Where Google keeps a kind, and how it wants to be asked.
 
     `id_field` is the parameter for the id of something new; empty where it is part of the address (PUT), or
-    where Google gives one (`named_by` tells then what ours goes by). `wrapped` is the name under which a
-    change holds its document, and its mask; else the mask is a parameter.
+    where Google gives one (`named_by` tells then what ours goes by), or where it is in the document, as
+    `named` has it. `wrapped` is the name under which a change holds its document, and its mask; else the mask
+    is a parameter. Where there are no masks, `replaced` is the method that takes the whole document.
     """
 
     service: str
@@ -28,6 +29,8 @@ class Kind:
     named_by: str = "name"
     wrapped: str = ""
     anonymous: bool = False
+    named: str = ""
+    replaced: str = ""
 
     def parent(self, place: Place) -> str:
         """The address of the collection."""
@@ -45,6 +48,9 @@ SECRETS = "https://secretmanager.googleapis.com/v1"
 IAM = "https://iam.googleapis.com/v1"
 FIRESTORE = "https://firestore.googleapis.com/v1"
 REPOSITORIES = "https://artifactregistry.googleapis.com/v1"
+LOGGING, DASHBOARDS = "https://logging.googleapis.com/v2", "https://monitoring.googleapis.com/v1"
+# Where the name is the id alone, in which there may be slashes; then this has the full name.
+PLAIN, FULL_NAME = "{name}", "resourceName"
 
 KINDS: Mapping[str, Kind] = {
     "account": Kind(
@@ -73,13 +79,18 @@ KINDS: Mapping[str, Kind] = {
         "monitoring", MONITORING, "projects/{project}/alertPolicies", "alertPolicies", named_by="displayName",
         anonymous=True,
     ),
+    "metric": Kind("logging", LOGGING, "projects/{project}/metrics", "metrics", named=PLAIN, replaced="PUT"),
+    "dashboard": Kind(
+        "monitoring", DASHBOARDS, "projects/{project}/dashboards", "dashboards",
+        named="projects/{project}/dashboards/{name}", replaced="PATCH",
+    ),
 }  # fmt: skip
 
 
 def every(api: Api, place: Place, kind: str) -> dict[str, Document]:
     """All that a project has of a kind, by id."""
     row = KINDS[kind]
-    found = (normal(kind, document) for document in api.pages(row.parent(place), row.items))
+    found = (_seen(place, kind, document) for document in api.pages(row.parent(place), row.items))
     return {_id(row, document): document for document in found}
 
 
@@ -89,7 +100,7 @@ def find(api: Api, place: Place, kind: str, name: str) -> Document | None:
     if row.anonymous:
         return every(api, place, kind).get(name)
     document = api.find(row.address(place, name))
-    return normal(kind, document) if document is not None else None
+    return _seen(place, kind, document) if document is not None else None
 
 
 def create(api: Api, place: Place, resource: Resource) -> Document:
@@ -103,8 +114,10 @@ def change(api: Api, resource: Resource, present: Mapping[str, Any], paths: Sequ
     """Give some fields the values that are wanted; labels of others stay."""
     row = KINDS[resource.kind]
     fields = {path: _kept(path, resource.wanted[path], present) for path in paths}
-    url = f"{row.base}/{quote(present['name'], safe='/@')}"
+    url = f"{row.base}/{quote(present.get(FULL_NAME, present['name']), safe='/@')}"
     mask = ",".join(paths)
+    if row.replaced:
+        return {**present, **_replace(api, row, url, present, fields)}
     if row.wrapped:
         # The topic of a subscription is required, and can't be changed.
         same = {name: present[name] for name in ("name", "topic") if name in present}
@@ -131,11 +144,34 @@ def normal(kind: str, document: Document) -> Document:
     return services.described(document) if kind == "service" else document
 
 
+def _seen(place: Place, kind: str, document: Document) -> Document:
+    """What is there, normal, with a full name."""
+    if KINDS[kind].named == PLAIN:
+        parent = KINDS[kind].collection.format(project=place.project)
+        document = {**document, FULL_NAME: f"{parent}/{document['name']}"}
+    return normal(kind, document)
+
+
+def _replace(api: Api, row: Kind, url: str, present: Mapping[str, Any], fields: Document) -> Document:
+    """Write the whole document with some fields as they are wanted.
+
+    Its etag is of one use: after an answer that was lost, what is there tells whether it has been written.
+    """
+
+    def written() -> Document | None:
+        found = api.get(url)
+        return None if any(diff.differing(fields, found)) else found
+
+    whole = {name: value for name, value in present.items() if name != FULL_NAME}
+    return api.request(row.replaced, url, {**whole, **fields}, before_again=written)
+
+
 def _id(row: Kind, document: Mapping[str, Any]) -> str:
     value: Any = document
     for part in row.named_by.split("."):
         value = value.get(part, {})
-    return str(value).rpartition("/")[2] if row.named_by == "name" else str(value)
+    is_full = row.named_by == "name" and row.named != PLAIN
+    return str(value).rpartition("/")[2] if is_full else str(value)
 
 
 def _create(api: Api, place: Place, resource: Resource, fields: Mapping[str, Any]) -> Document:
@@ -145,7 +181,7 @@ def _create(api: Api, place: Place, resource: Resource, fields: Mapping[str, Any
     made = api.create(method, url, body, lambda: find(api, place, resource.kind, resource.name), **params)
     if "/operations/" in made.get("name", ""):
         made = api.finished(row.base, made)
-    return normal(resource.kind, made)
+    return _seen(place, resource.kind, made)
 
 
 def _creation(
@@ -158,7 +194,9 @@ def _creation(
         fields = {name: value for name, value in fields.items() if name != "pushConfig"}
     if resource.kind == "database":
         fields = {**fields, "locationId": place.region}
-    if row.id_field or row.anonymous:
+    if row.named:
+        fields = {**fields, "name": row.named.format(project=place.project, name=resource.name)}
+    if row.id_field or row.anonymous or row.named:
         return "POST", row.parent(place), dict(fields)
     return "PUT", row.address(place, resource.name), dict(fields)
 

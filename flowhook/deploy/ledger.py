@@ -1,5 +1,6 @@
-"""Where `once=True` is remembered: a database of its own, which only whoever runs handlers may use.
+"""The Firestore database that records which events a handler with `once=True` has handled.
 
+The installation has a database of its own, and only the function that runs handlers may use it.
 https://cloud.google.com/firestore/docs/manage-databases
 """
 
@@ -16,36 +17,39 @@ from flowhook.deploy.rest import Api
 
 ROLE = "roles/datastore.user"
 PACKAGE = "google-cloud-firestore"
-# What flowhook calls the collection, and the field that says when a document is of no use any more.
+# The collection that flowhook writes to, and the field with the time from which a document may be deleted.
 COLLECTION, EXPIRES = "flowhook-once", "expires"
 
 
 def is_needed(options: Options, handlers: Iterable[Declared]) -> bool:
-    """Whether a handler runs once, for all instances together."""
+    """Return whether a handler is marked `once=True` and LEDGER is not `memory`."""
     return options.ledger != "memory" and any(handler.once for handler in handlers)
 
 
 def environment(options: Options, place: Place, handlers: Iterable[Declared]) -> dict[str, str]:
-    """What the function that runs handlers is told."""
+    """Return the environment variables about the ledger, for the function that runs handlers."""
     if is_needed(options, handlers):
         return {"LEDGER": f"firestore:{name_of(place)}"}
     return {"LEDGER": options.ledger} if options.ledger == "memory" else {}
 
 
 def planned(options: Options, place: Place, handlers: Iterable[Declared]) -> Iterator[Resource]:
-    """The database. Where it lies can't be changed, so that is said once, to whoever creates it."""
+    """Yield the database, if it is needed.
+
+    Its location can't be changed later, so it is set when the database is created, and never compared.
+    """
     if is_needed(options, handlers):
         yield Resource("database", name_of(place), {"type": "FIRESTORE_NATIVE"})
 
 
 def binding(place: Place, member: str) -> Binding:
-    """The right to use this database and no other of the project."""
+    """Return the binding that lets a member use this database, and no other of the project."""
     expression = f'resource.name == "projects/{place.project}/databases/{name_of(place)}"'
     return Binding("project", place.project, ROLE, member, expression)
 
 
 def check_package(options: Options, handlers: Iterable[Declared], folder: Path) -> None:
-    """Raise DeployError where what is uploaded can't use the database: its start would fail."""
+    """Raise DeployError where the requirements lack Firestore's library, so that no start would succeed."""
     once = [handler.name for handler in handlers if handler.once]
     if options.ledger != "memory" and once and not source.requires(folder, PACKAGE):
         raise DeployError(
@@ -54,8 +58,8 @@ def check_package(options: Options, handlers: Iterable[Declared], folder: Path) 
         )
 
 
-def have_it_expire(api: Api, place: Place) -> None:
-    """Have Firestore delete what is of no use any more; nobody waits until it begins with that."""
+def enable_ttl(api: Api, place: Place) -> None:
+    """Have Firestore delete documents that have expired. Doesn't wait until the policy has taken effect."""
     url = (
         f"{FIRESTORE}/projects/{place.project}/databases/{name_of(place)}"
         f"/collectionGroups/{COLLECTION}/fields/{EXPIRES}"
@@ -65,5 +69,5 @@ def have_it_expire(api: Api, place: Place) -> None:
 
 
 def name_of(place: Place) -> str:
-    """The id of the database."""
+    """Return the id of the database."""
     return place.called("ledger")

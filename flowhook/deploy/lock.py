@@ -1,4 +1,8 @@
-"""One deployment at a time: a secret without a version, which only one can create, says who and when."""
+"""The deployment lock, with which only one command changes an installation at a time.
+
+The lock is a secret without a version in Secret Manager, because only one process can create it. Its
+annotations say who holds the lock, and since when.
+"""
 
 import getpass
 import os
@@ -17,15 +21,15 @@ MINUTE = 60
 
 
 def name_of(place: Place) -> str:
-    """The id of the secret."""
+    """Return the id of the secret that is the lock."""
     return place.called("deployment-lock")
 
 
 @contextmanager
 def held(api: Api, place: Place, break_it: bool = False) -> Iterator[None]:
-    """Hold the lock. Raises DeployError that names the holder where somebody else does.
+    """Take the lock for the duration of a `with` block. Raises DeployError, with the holder, if it is taken.
 
-    The lock of a process that died stays, and is broken only where a person has said so.
+    A process that was killed leaves its lock. `break_it`, the user's --break-lock, deletes such a lock first.
     """
     if break_it:
         api.remove(_address(place))
@@ -37,14 +41,14 @@ def held(api: Api, place: Place, break_it: bool = False) -> Iterator[None]:
 
 
 def release(api: Api, place: Place, nonce: str) -> None:
-    """Give it back, unless somebody has broken it and holds it now."""
+    """Release the lock, unless somebody else has broken it and taken it since."""
     holder = api.find(_address(place)) or {}
     if holder.get("annotations", {}).get("nonce") == nonce:
         api.remove(_address(place))
 
 
 def take(api: Api, place: Place) -> str:
-    """Take it, and give what tells this holder from another. Raises DeployError where somebody holds it."""
+    """Take the lock and return the nonce that identifies the holder. Raises DeployError if it is taken."""
     mine = {"who": _who(), "since": _since(api.clock.now()), "nonce": secrets.token_hex(8)}
     try:
         made = _create(api, place, mine, {"automatic": {}})
@@ -53,13 +57,14 @@ def take(api: Api, place: Place) -> str:
             raise
         made = _create(api, place, mine, {"userManaged": {"replicas": [{"location": place.region}]}})
     holder = made.get("annotations", {})
-    # What is there after an answer that was lost may be ours.
+    # Where the answer to our own request was lost, the lock that exists is ours: compare its nonce.
     if holder.get("nonce") != mine["nonce"]:
         raise DeployError(_taken(holder, api.clock.now()))
     return mine["nonce"]
 
 
 def _create(api: Api, place: Place, mine: dict[str, str], replication: Document) -> Document:
+    """Create the lock, and return it; where it exists already, return the one that exists."""
     body = {"labels": {OURS: place.name}, "annotations": mine, "replication": replication}
     url = f"{SECRETS}/projects/{place.project}/secrets"
     try:
@@ -90,10 +95,10 @@ def _ago(since: str, now: float) -> str:
 
 
 def _who() -> str:
-    """Whoever is logged in here, and which run of a CI this is, where it says so."""
+    """Return who takes the lock: user, machine, process id, and in GitHub Actions the id of the run."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # There is no such user, as in some containers.
+    except (KeyError, OSError):  # In some containers the user has no name.
         user = "somebody"
     run = os.environ.get("GITHUB_RUN_ID", "")
     return f"{user}@{socket.gethostname()}{f' (run {run})' if run else ''}, process {os.getpid()}"

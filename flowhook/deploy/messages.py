@@ -20,9 +20,9 @@ PULLED_AT_ONCE = 100
 HELD_AT_ONCE = 1000
 # Bytes; a request may have 10 MB, and a message is at most as long: https://cloud.google.com/pubsub/quotas
 PUBLISHED_AT_ONCE = 8_000_000
-# The label of a tap: since when it is there, in seconds since 1970.
+# The label of a tap: when it was created, in seconds since 1970.
 TAP = "flowhook-tap"
-# Should this process die, Pub/Sub removes a tap after the shortest time that it allows.
+# Should this process be killed, Pub/Sub deletes a tap after a day, the shortest time that it allows.
 LIFETIME = {
     "expirationPolicy": {"ttl": "86400s"},
     "messageRetentionDuration": "600s",
@@ -32,7 +32,7 @@ LIFETIME = {
 
 @dataclass(frozen=True)
 class Pulled:
-    """A message that waits to be acknowledged."""
+    """A message that was pulled, and must be acknowledged or released."""
 
     ack_id: str
     data: bytes
@@ -42,20 +42,20 @@ class Pulled:
 
 
 def publish(api: Api, place: Place, topic: str, messages: Sequence[tuple[bytes, Mapping[str, str]]]) -> None:
-    """Publish to a topic, all in one request; `groups` makes what fits into one."""
+    """Publish messages to a topic in one request; `groups` splits what is too much for one."""
     body = [{"data": base64.b64encode(data).decode(), "attributes": dict(given)} for data, given in messages]
     api.request("POST", f"{PUBSUB}/projects/{place.project}/topics/{topic}:publish", {"messages": body})
 
 
 def pull(api: Api, place: Place, subscription: str) -> list[Pulled]:
-    """What waits now, at most a hundred; none is no proof that nothing waits."""
+    """Return up to PULLED_AT_ONCE messages that wait. Pub/Sub may return none although some wait."""
     body = {"maxMessages": PULLED_AT_ONCE, "returnImmediately": True}
     answer = api.request("POST", f"{_address(place, subscription)}:pull", body)
     return [_pulled(received) for received in answer.get("receivedMessages", ())]
 
 
 def acknowledge(api: Api, place: Place, subscription: str, messages: Sequence[Pulled]) -> None:
-    """Have messages not delivered again."""
+    """Acknowledge messages, so that Pub/Sub doesn't deliver them again."""
     if messages:
         ids = [message.ack_id for message in messages]
         api.request("POST", f"{_address(place, subscription)}:acknowledge", {"ackIds": ids})
@@ -82,12 +82,12 @@ def groups(messages: Iterable[Pulled]) -> Iterator[list[Pulled]]:
 
 
 def _size(message: Pulled) -> int:
-    """About the bytes that a message takes in a request."""
+    """Return the approximate size of a message in a request, in bytes."""
     return len(message.data) + sum(len(name) + len(value) for name, value in message.attributes.items())
 
 
 class Tap:
-    """A subscription for a moment: sees what arrives in a topic from now on, and takes it from nobody."""
+    """A temporary subscription: receives what is published to a topic from now on, as all others still do."""
 
     def __init__(self, api: Api, place: Place, name: str) -> None:
         self._api = api
@@ -97,7 +97,7 @@ class Tap:
         self.clock = api.clock
 
     def wait(self, ours: Callable[[Pulled], bool], patience: float) -> bool:
-        """Whether a message that is ours arrives within so many seconds."""
+        """Return whether a message for which `ours` is true arrives within `patience` seconds."""
         pauses = self.clock.pauses(patience)
         while not any(map(ours, self._seen)):
             arrived = pull(self._api, self._place, self._name)
@@ -110,7 +110,10 @@ class Tap:
 
 @contextmanager
 def tapped(api: Api, place: Place, topic: str, filter_: str) -> Iterator[Tap]:
-    """A tap on a topic, gone at the end; a filter keeps a busy topic's other messages away from it."""
+    """Create a tap on a topic, and delete it at the end of the `with` block.
+
+    `filter_` is a Pub/Sub filter, so that the tap need not pull all messages of a busy topic.
+    """
     name = f"{topic}-doctor-{secrets.token_hex(4)}"
     fields = {"topic": f"projects/{place.project}/topics/{topic}", "filter": filter_}
     labels = {TAP: str(int(api.clock.now())), **({OURS: place.name} if place.name else {})}

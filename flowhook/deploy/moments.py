@@ -1,4 +1,4 @@
-"""Times, as operators give them and as Google's APIs have them."""
+"""Converts times between seconds since 1970, the options of commands, and Google's timestamps."""
 
 import re
 from datetime import UTC, datetime
@@ -10,9 +10,9 @@ SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def given(text: str, option: str, now: float) -> float:
-    """Seconds since 1970 of `2h` (ago) or of an ISO 8601 time, which is UTC unless it says otherwise.
+    """Return an option's time in seconds since 1970. Raises DeployError, which names the option.
 
-    Raises DeployError that names the option.
+    `text` is an ISO 8601 time, in UTC unless it has an offset, or a duration before `now`, such as `2h`.
     """
     if ago := AGO.fullmatch(text):
         return now - int(ago[1]) * SECONDS[ago[2]]
@@ -24,7 +24,10 @@ def given(text: str, option: str, now: float) -> float:
 
 
 def stamped(stamp: str) -> float:
-    """Seconds since 1970 of a stamp of Google's, which has up to nine digits after the point; 0 of none."""
+    """Return the seconds since 1970 of a timestamp of Google's APIs; 0 where it is empty.
+
+    Google writes up to nine digits after the point, more than `datetime` reads.
+    """
     if not stamp:
         return 0.0
     whole, _, fraction = stamp.rstrip("Z").partition(".")
@@ -33,10 +36,10 @@ def stamped(stamp: str) -> float:
 
 
 def stamp(seconds: float) -> str:
-    """A time as Google's APIs take it, to the second."""
+    """Return a time, in seconds since 1970, as a timestamp for Google's APIs, to the second."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def shown(seconds: float) -> str:
-    """A time for people, to the second and in UTC."""
+    """Return a time, in seconds since 1970, as text for people: to the second, in UTC."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

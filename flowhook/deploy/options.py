@@ -20,7 +20,7 @@ from flowhook.deploy.usage import USAGE
 
 COMMANDS = tuple(USAGE)
 # Those that look after what is deployed. All of them concern messages.
-OPERATIONS = ("pause", "resume", "replay", "dead-letters", "rejected")
+OPERATIONS = ("pause", "resume", "replay", "dead-letters", "rejected", "audit", "tail")
 # Options whose field has another name.
 FIELDS = {"from": "since", "to": "until", "as": "rename"}
 ENV_FILE = ".env.deploy"
@@ -107,6 +107,7 @@ class Options:
     of: str = ""
     again: bool = False
     body: bool = False
+    failed: bool = False
     emulator: bool = False
     # flowhook's own settings, for both functions.
     settings: Mapping[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Handlers that nothing is pushed to for the time being: what arrives for them waits."""
+"""Pauses and resumes handlers: the subscriptions of a paused one don't push, so its events wait in them."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -13,19 +13,22 @@ from flowhook.deploy.surroundings import Row
 
 
 def pause(run: Deployment) -> None:
-    """Push nothing to the handler any more. Its others, and their alerts, stay as they are."""
+    """Stop pushing to the handler of the command line, and remove its subscriptions from the alert.
+
+    Other handlers are not affected. Raises DeployError where the handler has no subscription.
+    """
     with lock.held(run.api, run.place, run.options.break_lock):
         found = _subscriptions(run)
         since = str(int(run.api.clock.now()))
         todo = {name: s for name, s in found.items() if PAUSED not in s["labels"] or s.get("pushConfig")}
-        # One request says both, so a process that dies leaves nothing half done.
+        # One request changes both fields, so a process that is killed leaves no subscription half paused.
         run.api.together(partial(_stop, run, name, s, since) for name, s in todo.items())
         watch(run)
     run.tell(f"{run.options.handler} is paused. What arrives waits: ./deploy.sh resume {run.options.handler}")
 
 
 def resume(run: Deployment) -> None:
-    """Push to the handler again, as the plan has it. Raises DeployError where `consume` doesn't know it."""
+    """Push to the handler again, beginning with what waits. Raises DeployError where `consume` lacks it."""
     handler = run.options.handler
     with lock.held(run.api, run.place, run.options.break_lock):
         found = _subscriptions(run)
@@ -39,7 +42,7 @@ def resume(run: Deployment) -> None:
 
 
 def watch(run: Deployment) -> None:
-    """Have the alert about handlers that are not done watch those that are not paused, and no other."""
+    """Create, update or delete the alert on waiting events, which covers all handlers but paused ones."""
     facts = run.state.facts(run.place)
     ours = run.state.ours("subscription", run.place)
     names = [
@@ -58,7 +61,10 @@ def watch(run: Deployment) -> None:
 
 
 def rows(run: Deployment) -> Iterator[Row]:
-    """What is paused, a line each: since when, about how many wait, and when the oldest will be dropped."""
+    """Yield a row for each paused subscription.
+
+    It shows since when it is paused, about how many events wait, and when the oldest of them is dropped.
+    """
     for name, subscription in _pushed(run).items():
         if since := subscription["labels"].get(PAUSED):
             what = f"handler {plan.handler_of(run.place, name)}"
@@ -68,7 +74,7 @@ def rows(run: Deployment) -> Iterator[Row]:
 
 
 def handlers(run: Deployment) -> Mapping[str, list[str]]:
-    """The subscriptions of each handler, by its name."""
+    """Return the names of the subscriptions of each handler, by the handler's name."""
     found: dict[str, list[str]] = {}
     for name in _pushed(run):
         found.setdefault(plan.handler_of(run.place, name), []).append(name)
@@ -87,13 +93,16 @@ def _waiting(run: Deployment, name: str, subscription: Document) -> str:
 
 
 def _pushed(run: Deployment) -> dict[str, Document]:
-    """The subscriptions of handlers that a person has written."""
+    """Return the subscriptions of the user's handlers, without those of `doctor` and of the replay topic."""
     ours = run.state.ours("subscription", run.place)
     return {name: s for name, s in ours.items() if plan.handler_of(run.place, name) not in ("", DOCTOR)}
 
 
 def _subscriptions(run: Deployment) -> dict[str, Document]:
-    """Those of the handler that is meant. Raises DeployError where it has none."""
+    """Return the subscriptions of the command line's handler. Raises DeployError where it has none.
+
+    Reads the state anew, because it is called under the lock.
+    """
     run.state = state.read(run.api, run.place, run.state.apis)
     names = handlers(run).get(run.options.handler, [])
     if not names:
@@ -103,7 +112,7 @@ def _subscriptions(run: Deployment) -> dict[str, Document]:
 
 
 def _check_known(run: Deployment, handler: str) -> None:
-    """Raise DeployError where events would be pushed to a `consume` that is not there, or has no such one."""
+    """Raise DeployError where `consume` is not deployed, or doesn't have the handler."""
     consume = run.state.found.get(("function", run.place.called(CONSUME)), {}).get("serviceConfig", {})
     known = consume.get("environmentVariables", {}).get(plan.HANDLERS)
     if not consume.get("uri"):

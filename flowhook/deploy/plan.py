@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote
 
-from flowhook.deploy import alerts, deployed, ledger
+from flowhook.deploy import alerts, dashboard, deployed, ledger, metrics
 from flowhook.deploy.declared import Declared, Variable
 from flowhook.deploy.errors import DeployError
 from flowhook.deploy.options import Options
@@ -84,6 +84,8 @@ def make(options: Options, place: Place, handlers: Sequence[Declared], facts: Fa
         *_functions(options, place, handlers, variables, facts),
         *_services(options, place, facts),
         *alerts.planned(options, place, _watched(place, pushed, facts), channel),
+        metrics.planned(place),
+        dashboard.planned(options, place),
     )
     bindings = [*_bindings(options, place, variables, pushed)]
     if ledger.is_needed(options, handlers):

@@ -1,6 +1,7 @@
-"""Who may do what: policies, read and written whole, so that nothing foreign in them is lost.
+"""Reads IAM policies, and grants and revokes roles in them.
 
-Version 3 keeps conditions, the etag tells that somebody else was faster:
+A policy is always read and written as a whole, so that what others have added to it is kept. Version 3 keeps
+conditions. The etag makes Google refuse a write where somebody else has changed the policy since the read:
 https://cloud.google.com/iam/docs/allow-policies#etag
 """
 
@@ -15,17 +16,18 @@ from flowhook.deploy.resources import Binding, Place
 from flowhook.deploy.rest import Api, Document
 
 VERSION = 3
-# What a condition of ours is called, beside what it says.
+# The title of a condition, which Google requires beside its expression.
 TITLE = "flowhook"
 PROJECTS = "https://cloudresourcemanager.googleapis.com/v3/projects"
-# Kinds whose policy is read with POST.
+# Kinds of resources whose policy is read with POST.
 BY_POST = ("project", "account")
 
+# The kind and the id of the resource that a policy belongs to.
 Target = tuple[str, str]
 
 
 def read(api: Api, place: Place, target: Target) -> Document:
-    """The policy of a resource; empty where nobody has written one, or where the resource isn't there."""
+    """Return the policy of a resource; empty where it has none, or where the resource doesn't exist."""
     try:
         return _read(api, place, target)
     except Refusal as refusal:
@@ -35,17 +37,23 @@ def read(api: Api, place: Place, target: Target) -> Document:
 
 
 def allow(api: Api, place: Place, target: Target, bindings: Sequence[Binding]) -> Document:
-    """Give the bindings, all of one resource, and take away what is left of accounts that were deleted."""
+    """Grant bindings on one resource, and return its policy.
+
+    Deleted accounts with the same names as the bindings' members are removed from the policy.
+    """
     return _rewrite(api, place, target, lambda policy: _with(policy, bindings))
 
 
 def withdraw(api: Api, place: Place, target: Target, members: Sequence[str]) -> Document:
-    """Take every role from some members."""
+    """Revoke every role of some members on a resource, and return its policy."""
     return _rewrite(api, place, target, lambda policy: _without(policy, members))
 
 
 def _rewrite(api: Api, place: Place, target: Target, change: Callable[[Document], Document]) -> Document:
-    """Read, change and write, again and again where others write too. What is so already is not written."""
+    """Apply `change` to a policy, and return the policy. Nothing is written where nothing changes.
+
+    Starts again from reading where somebody else has written meanwhile, for PATIENCE seconds at most.
+    """
     pauses = api.clock.pauses(PATIENCE)
     while True:
         policy = _read_new(api, place, target)
@@ -61,7 +69,7 @@ def _rewrite(api: Api, place: Place, target: Target, change: Callable[[Document]
 
 
 def _read_new(api: Api, place: Place, target: Target) -> Document:
-    """The policy of what is there, though perhaps not everywhere yet."""
+    """Return the policy of a resource that exists, but that Google may not find everywhere yet."""
     pauses = api.clock.pauses(PATIENCE)
     while True:
         try:
@@ -85,8 +93,9 @@ def _address(place: Place, target: Target) -> str:
 
 
 def _with(policy: Document, bindings: Sequence[Binding]) -> Document:
-    traces = {member for binding in bindings for member in diff.stale(policy, binding)}
-    kept = _without(policy, sorted(traces))
+    """Return the policy with the bindings, and without deleted accounts of their members' names."""
+    deleted = {member for binding in bindings for member in diff.stale(policy, binding)}
+    kept = _without(policy, sorted(deleted))
     for binding in bindings:
         if not diff.holds(kept, binding):
             kept = _added(kept, binding)
@@ -94,7 +103,7 @@ def _with(policy: Document, bindings: Sequence[Binding]) -> Document:
 
 
 def _added(policy: Document, binding: Binding) -> Document:
-    """The policy with one more member, in the binding that is there for the role under this condition."""
+    """Return the policy with a binding added, in the entry for its role and condition where there is one."""
     given = [dict(b) for b in policy.get("bindings", [])]
     same = next((b for b in given if diff.is_same(b, binding)), None)
     if same is None:
@@ -107,6 +116,7 @@ def _added(policy: Document, binding: Binding) -> Document:
 
 
 def _without(policy: Document, members: Sequence[str]) -> Document:
+    """Return the policy without some members, and without the bindings that then have no member."""
     given = [
         {**b, "members": [m for m in b.get("members", []) if m not in members]}
         for b in policy.get("bindings", [])

@@ -1,4 +1,8 @@
-"""Whether a push arrives: an event of the doctor's, published here, comes back as rejected by its handler."""
+"""Tests whether Pub/Sub's pushes arrive in `consume`.
+
+It publishes an event of the `doctor` command. The handler for such events rejects each of them, so the event
+arrives in the topic of rejected bodies once it has been pushed to `consume`.
+"""
 
 from flowhook.deploy import deployed
 from flowhook.deploy.clock import PATIENCE
@@ -8,8 +12,8 @@ from flowhook.deploy.resources import Place
 from flowhook.deploy.rest import Api
 
 
-def see_a_push(api: Api, place: Place) -> None:
-    """Wait until one has come all the way. Raises DeployError where none does within PATIENCE."""
+def wait_for_push(api: Api, place: Place) -> None:
+    """Publish a test event and wait until it has arrived. Raises DeployError after PATIENCE seconds."""
     body, attributes = deployed.doctors_event()
     with tapped(api, place, place.called("rejected"), f'attributes.handler = "{deployed.DOCTOR}"') as tap:
         api.tell(f"Waiting for a push to arrive in {place.called('consume')}.")

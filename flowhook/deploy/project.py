@@ -1,4 +1,4 @@
-"""The project: whether it can be reached, is billed, and which of Google's APIs it has."""
+"""Checks the Google Cloud project and its billing, and enables the APIs that a deployment needs."""
 
 from pathlib import Path
 
@@ -11,17 +11,24 @@ from flowhook.deploy.rest import LOGIN, Api, Document
 PROJECTS = "https://cloudresourcemanager.googleapis.com/v3/projects"
 BILLING = "https://cloudbilling.googleapis.com/v1/projects"
 USAGE = "https://serviceusage.googleapis.com"
+# The console's page on which a project gets a billing account.
 ACCOUNT = "https://console.cloud.google.com/billing/linkedaccount?project="
+# The APIs that every deployment needs, without `.googleapis.com`.
 APIS = (
     "artifactregistry", "cloudbuild", "cloudfunctions", "cloudresourcemanager", "iam", "logging",
     "monitoring", "pubsub", "run", "secretmanager",
 )  # fmt: skip
-# Services a request: https://cloud.google.com/service-usage/docs/reference/rest/v1/services/batchEnable
+# The most APIs that one request can enable:
+# https://cloud.google.com/service-usage/docs/reference/rest/v1/services/batchEnable
 ENABLED_AT_ONCE = 20
 
 
 def place(api: Api, options: Options, gcloud: Gcloud) -> Place:
-    """Where the command is to act; a project's number is resolved to its id. Raises DeployError."""
+    """Return the project, region and name that the command acts on.
+
+    The project is that of the options, by its id or number, else gcloud's. Raises DeployError where it can't
+    be reached or is not active.
+    """
     wanted = options.project or _configured(gcloud)
     try:
         document = api.get(f"{PROJECTS}/{wanted}")
@@ -36,7 +43,7 @@ def place(api: Api, options: Options, gcloud: Gcloud) -> Place:
 
 
 def check_billing(api: Api, where: Place) -> None:
-    """Raise DeployError where nobody pays: half of the APIs can't be enabled then."""
+    """Raise DeployError where the project has no active billing account: some APIs can't be enabled then."""
     try:
         document = api.get(f"{BILLING}/{where.project}/billingInfo")
     except Refusal as refusal:
@@ -46,7 +53,7 @@ def check_billing(api: Api, where: Place) -> None:
 
 
 def enabled(api: Api, where: Place) -> frozenset[str]:
-    """The APIs that are enabled, by their hosts."""
+    """Return the host names of the APIs that are enabled in a project."""
     found = api.pages(
         f"{USAGE}/v1/projects/{where.project}/services", "services", {"filter": "state:ENABLED"}
     )
@@ -54,26 +61,30 @@ def enabled(api: Api, where: Place) -> frozenset[str]:
 
 
 def missing(apis: frozenset[str], *more: str) -> list[str]:
-    """Those that a deployment needs, `more` among them, and that are not enabled."""
+    """Return the host names of the APIs that a deployment needs, and `more`, that are not among `apis`."""
     return [host for host in (f"{name}.googleapis.com" for name in (*APIS, *more)) if host not in apis]
 
 
 def enable(api: Api, where: Place, hosts: list[str]) -> None:
-    """Enable some, and wait until that is done."""
+    """Enable APIs, by their host names, and wait until they are enabled."""
     for start in range(0, len(hosts), ENABLED_AT_ONCE):
         url = f"{USAGE}/v1/projects/{where.project}/services:batchEnable"
         operation = api.request("POST", url, {"serviceIds": hosts[start : start + ENABLED_AT_ONCE]})
         api.finished(f"{USAGE}/v1", operation)
 
 
-def make_sure_of_the_agent(api: Api, where: Place) -> Document:
-    """Have Pub/Sub's own account exist, which else comes with its first use. Only v1beta1 can do that."""
+def ensure_pubsub_agent(api: Api, where: Place) -> Document:
+    """Create Pub/Sub's service agent in the project if it doesn't exist, and return it.
+
+    Pub/Sub creates the agent only when it is first used, but roles are granted to the agent before that. Only
+    v1beta1 of the API has this method.
+    """
     url = f"{USAGE}/v1beta1/projects/{where.project}/services/pubsub.googleapis.com:generateServiceIdentity"
     return api.finished(f"{USAGE}/v1beta1", api.request("POST", url))
 
 
 def _configured(gcloud: Gcloud) -> str:
-    """The project of gcloud's configuration. Raises DeployError where it has none."""
+    """Return the project of gcloud's configuration. Raises DeployError where it has none."""
     ran = gcloud(["config", "get-value", "project", "--quiet"], Path.cwd())
     last = (ran.output.strip().splitlines() or [""])[-1]
     if ran.status or not PROJECT.fullmatch(last):

@@ -1,7 +1,8 @@
-"""What Google says when something is not so yet, or not at this moment: the catalogue that retrying reads.
+"""The catalogue of Google's errors that are temporary, so that the request is worth retrying.
 
-Each row is one such answer, with the place where it was seen. What is in no row is an error that stays, and
-is told at once. An answer fits by its structured reason where Google gives one, else by its wording.
+Each row is one such error, with the source where it was seen. An error fits a row by the structured reason
+that Google gives, else by its message. One that fits no row is raised at once, unless its HTTP status is
+temporary (TRANSIENT).
 """
 
 import re
@@ -15,10 +16,12 @@ ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
 
 @dataclass(frozen=True)
 class Reason:
-    """One answer; `{…}` in its wording stands for what differs from time to time.
+    """A temporary error of Google's.
 
-    `status` and `code` are those of the answer over HTTP, `reason` that of its ErrorInfo where it has one.
-    A wording of a build or a revision arrives in an operation's error or in a function's state instead.
+    `waits_for` says what a retry waits for, as part of a sentence. `status` and `code` are those of the HTTP
+    response, `reason` is that of its ErrorInfo, if it has one. `wording` is the message; a name in braces
+    stands for a part that varies. The error of a build or a revision comes in no HTTP response, but
+    in an operation's error or in a function's state. `source` is where the error was seen.
     """
 
     name: str
@@ -31,15 +34,16 @@ class Reason:
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
-        """Finds the wording in a text, line breaks included."""
+        """A pattern that finds the message in a text; `of_text` joins the text's lines before."""
         parts = re.split(r"\{\w+\}", self.wording)
         return re.compile(".+?".join(re.escape(part) for part in parts), re.IGNORECASE)
 
     def text(self, **values: str) -> str:
-        """The wording with its gaps filled."""
+        """Return the message with its parts in braces replaced."""
         return self.wording.format(**values)
 
 
+# Errors of something new that Google doesn't know everywhere yet: an account, a grant, an API, a metric.
 NOT_YET = (
     Reason(
         "account-unknown",
@@ -159,6 +163,7 @@ NOT_YET = (
     ),
 )
 
+# Errors because of what others do at the same time, or of too many requests.
 BUSY = (
     Reason(
         "policy-changed",
@@ -190,12 +195,12 @@ BUSY = (
 
 CATALOGUE = (*NOT_YET, *BUSY)
 
-# Answers that say nothing of what was asked for: https://google.aip.dev/194, and a broken connection.
+# HTTP statuses that are worth retrying, whatever the message: https://google.aip.dev/194.
 TRANSIENT = frozenset({429, 500, 502, 503, 504})
 
 
 def of_error(error: Mapping[str, Any]) -> Reason | None:
-    """The row that an answer's `error` document fits, if there is one."""
+    """Return the row that an `error` object of Google's fits, by its reason first; None where none does."""
     details = error.get("details", ())
     given = {detail.get("reason") for detail in details if detail.get("@type") == ERROR_INFO}
     by_reason = (row for row in CATALOGUE if row.reason and row.reason in given)
@@ -203,5 +208,8 @@ def of_error(error: Mapping[str, Any]) -> Reason | None:
 
 
 def of_text(text: str) -> Reason | None:
-    """The row whose wording is in a text: an operation's error, or what gcloud passes on from a build."""
+    """Return the row whose message is in a text; None where none is.
+
+    The text is an error's message or the output of gcloud.
+    """
     return next((row for row in CATALOGUE if row.pattern.search(" ".join(text.split()))), None)

@@ -1,21 +1,28 @@
-"""What a deployment is made of, as data: where it is, what it is called, and how each thing should be."""
+"""The data that a plan consists of: resources, bindings, and where they are and what they are called."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# The functions, each of which acts as an account of its own.
+# The two functions; each has a service account of its own.
 RECEIVE, CONSUME = "receive", "consume"
 FUNCTIONS = (CONSUME, RECEIVE)
-OURS = "flowhook"  # the label whose value is the name of the installation
-PAUSED = "flowhook-paused"  # since when, in seconds since 1970
-SINCE = "flowhook-since"  # by when a subscription existed, in seconds since 1970
+# Labels. The first is on everything that belongs to an installation: its value is the installation's name.
+OURS = "flowhook"
+# On a subscription that is paused: since when, in seconds since 1970.
+PAUSED = "flowhook-paused"
+# On a subscription that replaces another one: a time at which it existed, in seconds since 1970.
+SINCE = "flowhook-since"
+# The folder in which `receive` finds the webhook secret, and the name of the file.
 SECRET_FOLDER, SECRET_FILE = "/secrets/webhook", "secret"
 
 
 @dataclass(frozen=True)
 class Place:
-    """A project, a region in it, and the name that everything of an installation begins with."""
+    """Where an installation is: the project's id and number, the region, and the installation's name.
+
+    The ids of the installation's resources begin with its name.
+    """
 
     project: str
     number: str
@@ -23,29 +30,29 @@ class Place:
     name: str
 
     def called(self, what: str) -> str:
-        """The id of something of this installation."""
+        """Return the id of a resource of this installation."""
         return f"{self.name}-{what}"
 
     def account(self, role: str) -> str:
-        """The address of a service account of ours."""
+        """Return the email address of the installation's service account for a role."""
         return f"{self.called(role)}@{self.project}.iam.gserviceaccount.com"
 
     def member(self, role: str) -> str:
-        """The same as a policy names it."""
+        """Return that service account as a member of policies."""
         return f"serviceAccount:{self.account(role)}"
 
     @property
     def agent(self) -> str:
-        """Pub/Sub's own service account, as a policy names it."""
+        """Pub/Sub's service agent in this project, as a member of policies."""
         return f"serviceAccount:service-{self.number}@gcp-sa-pubsub.iam.gserviceaccount.com"
 
     @property
     def parent(self) -> str:
-        """What regional resources lie in."""
+        """The full name of the location that regional resources belong to."""
         return f"projects/{self.project}/locations/{self.region}"
 
     def topic(self, what: str) -> str:
-        """The full name of a topic of ours."""
+        """Return the full name of a topic of this installation."""
         return f"projects/{self.project}/topics/{self.called(what)}"
 
     @property
@@ -54,20 +61,20 @@ class Place:
         return self.called("secret")
 
     def variable(self, name: str) -> str:
-        """The id of the secret that holds the value of a handlers' variable."""
+        """Return the id of the secret that holds the value of a handler's variable."""
         return self.called(f"variable-{name}")
 
     @property
     def repository(self) -> str:
-        """The full name of the repository for our images."""
+        """The full name of the Artifact Registry repository for the functions' images."""
         return f"{self.parent}/repositories/{self.name}"
 
 
 @dataclass(frozen=True)
 class Resource:
-    """Something that should exist: of a kind, with an id, and with these fields of Google's.
+    """A resource that should exist: its kind, its id, and the fields that Google should report of it.
 
-    Fields that are not named here are nobody's business; one that is named with an empty value must be empty.
+    A field that `wanted` doesn't name may have any value; one that is empty in it must be empty or missing.
     """
 
     kind: str
@@ -76,7 +83,7 @@ class Resource:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What tells it from every other one."""
+        """The kind and the id, which identify a resource within an installation."""
         return self.kind, self.name
 
     def __str__(self) -> str:
@@ -85,7 +92,7 @@ class Resource:
 
 @dataclass(frozen=True)
 class Binding:
-    """A member that should have a role on a resource; `condition` is an expression of Google's, or empty."""
+    """A role that a member should have on a resource; `condition` is a CEL expression, or empty."""
 
     kind: str
     name: str
@@ -95,7 +102,7 @@ class Binding:
 
     @property
     def target(self) -> tuple[str, str]:
-        """The resource whose policy says so."""
+        """The kind and the id of the resource in whose policy the binding is."""
         return self.kind, self.name
 
     def __str__(self) -> str:
@@ -104,15 +111,15 @@ class Binding:
 
 @dataclass(frozen=True)
 class Plan:
-    """What should exist, in the order in which it is made."""
+    """The resources and bindings that should exist, in the order in which they are created."""
 
     resources: tuple[Resource, ...]
     bindings: tuple[Binding, ...]
 
     def of(self, *kinds: str) -> tuple[Resource, ...]:
-        """The resources of some kinds, in order."""
+        """Return the resources of some kinds, in the plan's order."""
         return tuple(resource for resource in self.resources if resource.kind in kinds)
 
     def names(self, kind: str) -> set[str]:
-        """The ids of one kind."""
+        """Return the ids of the resources of a kind."""
         return {resource.name for resource in self.of(kind)}

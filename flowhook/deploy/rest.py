@@ -1,4 +1,8 @@
-"""Google's APIs as JSON over HTTP: signed, retried where the catalogue says so, a few at a time."""
+"""Calls Google's APIs as JSON over HTTP.
+
+Requests carry the user's credentials, are retried after the temporary errors in `reasons`, and can be made a
+few at a time.
+"""
 
 import os
 import shutil
@@ -20,25 +24,29 @@ from flowhook.deploy.clock import PATIENCE, Clock
 from flowhook.deploy.errors import DeployError, Refusal, Unanswered
 
 Document = dict[str, Any]
+# Shows a line about the progress to the user.
 Tell = Callable[[str], None]
 T = TypeVar("T")
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-# Requests at once: well below any quota, and enough to hide the way to Google.
+# The most requests at a time: well below any quota, and enough to hide the time that each takes.
 AT_ONCE = 8
-# Seconds: for one answer, and for what no row of the catalogue explains to be over.
+# The longest wait for a response, in seconds.
 TIMEOUT = 60
+# Seconds for which a request is retried when no row of `reasons` explains the failure.
 SHORT_PATIENCE = 60.0
-# Seconds for which a token that gcloud has given is the newest that there is.
+# Seconds for which a token of gcloud is not asked for again.
 FRESH = 10.0
-# Those that gcloud and other clients of this machine read, the first that is set.
+# Variables that name a file of certificate authorities, as gcloud and other clients read them; the first that
+# is set counts.
 AUTHORITIES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE")
+# The only API that the Pub/Sub emulator has.
 PUBSUB = "https://pubsub.googleapis.com/"
 LOGIN = "are you logged in (gcloud auth login)?"
 
 
 class GcloudLogin(Credentials):
-    """The token of gcloud's login, asked for again when Google no longer takes it."""
+    """The access token of gcloud's login. google-auth refreshes it when Google answers 401."""
 
     def __init__(self, gcloud: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -47,10 +55,10 @@ class GcloudLogin(Credentials):
         self._asked_at = -FRESH
 
     def refresh(self, _request: object) -> None:
-        """Ask gcloud, which renews a token that is about to end. Raises DeployError."""
+        """Ask gcloud for a token; it renews one that is about to expire. Raises DeployError."""
         with self._asking:
             if time.monotonic() - self._asked_at < FRESH:
-                # Another thread has just asked, for the same reason.
+                # Another thread, whose token had expired as well, has just asked.
                 return
             command = [self._gcloud, "auth", "print-access-token", "--quiet"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
@@ -61,7 +69,7 @@ class GcloudLogin(Credentials):
 
 
 class Emulated(requests.Session):
-    """Reaches the Pub/Sub emulator at an address; raises DeployError for everything else."""
+    """A session that sends requests for Pub/Sub to the emulator at `host` (HOST:PORT), unauthenticated."""
 
     def __init__(self, host: str) -> None:
         super().__init__()
@@ -69,22 +77,22 @@ class Emulated(requests.Session):
         self.trust_env = False
 
     def request(self, method: Any, url: Any, *given: Any, **more: Any) -> requests.Response:
-        """Ask the emulator."""
+        """Send a request to the emulator. Raises DeployError where it is for another API than Pub/Sub."""
         if not str(url).startswith(PUBSUB):
             raise DeployError(f"the Pub/Sub emulator can't answer {method} {url}")
         return super().request(method, str(url).replace(PUBSUB, f"http://{self._host}/", 1), *given, **more)
 
 
 def emulator() -> Emulated:
-    """A session with the emulator of PUBSUB_EMULATOR_HOST."""
+    """Return a session for the emulator that PUBSUB_EMULATOR_HOST names."""
     return Emulated(os.environ["PUBSUB_EMULATOR_HOST"])
 
 
 def login() -> AuthorizedSession:
-    """A session that signs its requests: as gcloud's login, or without gcloud as the machine's own.
+    """Return a session that authenticates as gcloud's login, or without gcloud by default credentials.
 
-    It goes through the proxy that `HTTPS_PROXY` names and trusts the authorities of the usual variables.
-    Raises DeployError where nobody is logged in.
+    It uses the proxy in HTTPS_PROXY, and the certificate authorities that one of AUTHORITIES names. Raises
+    DeployError where there are no credentials.
     """
     session = AuthorizedSession(_credentials())
     session.mount("https://", HTTPAdapter(pool_maxsize=AT_ONCE))
@@ -109,7 +117,10 @@ def _credentials() -> Credentials:
 
 
 class Api:
-    """What asks Google. `billed_to` is the project whose quota requests count for."""
+    """Sends requests to Google's APIs; a request's quota counts for the project `billed_to`, if it is given.
+
+    Its methods raise Refusal where Google answers with an error, and Unanswered where no answer arrives.
+    """
 
     def __init__(self, session: requests.Session, clock: Clock, tell: Tell, billed_to: str = "") -> None:
         self._session = session
@@ -119,19 +130,19 @@ class Api:
         self._told: set[str] = set()
 
     def billed_to(self, project: str) -> "Api":
-        """The same, with `project` paying.
+        """Return an Api that counts quota for `project`; for none, where that is empty.
 
-        A login's shared quota project works only sometimes; but before Service Usage is enabled in a project,
-        there is no other.
+        Without a project, Google counts quota for a project that all users of gcloud share, which only works
+        sometimes. Before Service Usage is enabled in the user's project, there is no other way.
         """
         return Api(self._session, self.clock, self.tell, project)
 
     def get(self, url: str, **params: Any) -> Document:
-        """Read. Raises Refusal or Unanswered, like all that follow."""
+        """Return the JSON object at a URL; `params` become the query."""
         return self.request("GET", url, **params)
 
     def find(self, url: str, **params: Any) -> Document | None:
-        """Read what may not be there."""
+        """Return the JSON object at a URL; None where Google answers 404."""
         try:
             return self.get(url, **params)
         except Refusal as refusal:
@@ -142,10 +153,10 @@ class Api:
     def pages(
         self, url: str, key: str, params: Mapping[str, str] | None = None, tolerant: bool = False
     ) -> Iterator[Document]:
-        """Every item of a list, whatever the number of its pages.
+        """Yield the items of all pages of a list, which are under `key` in each page.
 
-        Raises DeployError where a region can't be reached, unless that is tolerable: what is not listed must
-        not be taken for missing.
+        Raises DeployError where Google couldn't reach a region: the resources there would be taken for
+        missing. With `tolerant` the list may be incomplete instead.
         """
         token: str | None = None
         while token != "":
@@ -158,16 +169,22 @@ class Api:
     def create(
         self, method: str, url: str, body: Document, find: Callable[[], Document | None], **params: Any
     ) -> Document:
-        """Create once: where the answer is lost, or says that it exists, what `find` finds counts."""
+        """Create a resource once, and return it.
+
+        Where the answer is lost, or says that the resource exists, the result is what `find` returns.
+        """
         try:
             return self.request(method, url, body, before_again=find, **params)
         except Refusal as refusal:
             if refusal.status != 409:
                 raise
-            return self._seen_at_last(find, refusal)
+            return self._wait_until_found(find, refusal)
 
-    def _seen_at_last(self, find: Callable[[], Document | None], refusal: Refusal) -> Document:
-        """What is said to exist already, which those who read may see a while later only."""
+    def _wait_until_found(self, find: Callable[[], Document | None], refusal: Refusal) -> Document:
+        """Return a resource that exists, although Google may not find it at once.
+
+        Raises `refusal` where it isn't found for PATIENCE seconds.
+        """
         pauses = self.clock.pauses(PATIENCE)
         while (found := find()) is None:
             if next(pauses, None) is None:
@@ -175,7 +192,7 @@ class Api:
         return found
 
     def remove(self, url: str, **params: Any) -> Document:
-        """Delete; what is gone already is as it should be."""
+        """Delete the resource at a URL and return the answer; it is empty where there is no such resource."""
         try:
             return self.request("DELETE", url, **params)
         except Refusal as refusal:
@@ -191,16 +208,17 @@ class Api:
         before_again: Callable[[], Document | None] = lambda: None,
         **params: Any,
     ) -> Document:
-        """Ask, again and again while the catalogue says that it will be answered soon.
+        """Send a request and return the JSON object of the answer. Retries after temporary errors.
 
-        `before_again` looks, after an answer that was lost, whether all is done already.
+        `before_again` is called before a retry where the request may have taken effect. What it returns,
+        unless that is None, is the result, and nothing is sent again.
         """
         started, pauses = self.clock.now(), self.clock.pauses(PATIENCE)
         while True:
             try:
                 return self._ask(method, url, body, params)
             except (Refusal, Unanswered) as problem:
-                if not _will_pass(problem, self.clock.now() - started):
+                if not _is_temporary(problem, self.clock.now() - started):
                     raise
                 self._tell_waiting(problem.waits_for)
                 if next(pauses, None) is None:
@@ -211,7 +229,11 @@ class Api:
                         return found
 
     def finished(self, base: str, operation: Document) -> Document:
-        """Wait for a long-running operation and give its response. Raises Refusal where it failed."""
+        """Wait until a long-running operation is done, and return its response.
+
+        `base` is the API's URL with its version. Raises Refusal where the operation failed, and DeployError
+        where it is not done after twice PATIENCE.
+        """
         pauses = self.clock.pauses(2 * PATIENCE)
         while not operation.get("done"):
             if next(pauses, None) is None:
@@ -223,7 +245,10 @@ class Api:
         return response
 
     def together(self, calls: Iterable[Callable[[], T]]) -> list[T]:
-        """Do independent things, a few at a time; what the first failure raised is raised at the end."""
+        """Make independent calls, AT_ONCE at a time, and return their results in order.
+
+        All calls are made, also after a failure; then the exception of the first one that failed is raised.
+        """
         with ThreadPoolExecutor(AT_ONCE) as pool:
             started = [pool.submit(call) for call in calls]
         return [done.result() for done in started]
@@ -234,6 +259,7 @@ class Api:
             self.tell(f"Waiting for {what}, up to {PATIENCE / 60:.0f} minutes.")
 
     def _ask(self, method: str, url: str, body: Document | None, params: dict[str, Any]) -> Document:
+        """Send a request once. Raises Refusal or Unanswered."""
         try:
             response = self._session.request(
                 method, url, json=body, params=params, headers=self._headers, timeout=TIMEOUT
@@ -243,14 +269,18 @@ class Api:
         return _read(f"{method} {url}", response)
 
 
-def _will_pass(problem: Refusal | Unanswered, passed: float) -> bool:
-    """Whether to ask again. A policy that others have changed must be read again first, by the caller."""
+def _is_temporary(problem: Refusal | Unanswered, passed: float) -> bool:
+    """Return whether a request that has failed for `passed` seconds is to be sent again.
+
+    A policy that somebody else has changed is no such case: its caller must read it again first.
+    """
     if isinstance(problem, Unanswered) or problem.reason is None:
         return bool(problem.waits_for) and passed < SHORT_PATIENCE
     return problem.reason.name != "policy-changed"
 
 
 def _read(request: str, response: requests.Response) -> Document:
+    """Return the JSON object of a response; empty where it has none. Raises Refusal for an error."""
     try:
         document = response.json() if response.content else {}
     except ValueError:

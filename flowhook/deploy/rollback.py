@@ -1,4 +1,7 @@
-"""Back to the revisions from before: `consume` first, for `receive` publishes what it must know."""
+"""Rolls both functions back to the revisions that served before.
+
+`consume` goes first, as in a deployment: it must understand what `receive` publishes.
+"""
 
 from collections.abc import Mapping
 from functools import partial
@@ -12,7 +15,7 @@ from flowhook.deploy.run import Deployment, agreed
 
 
 def possible(run: Deployment) -> bool:
-    """Whether there is anything to go back to."""
+    """Return whether there are revisions to roll back to."""
     try:
         targets(run)
     except DeployError:
@@ -21,11 +24,14 @@ def possible(run: Deployment) -> bool:
 
 
 def roll_back(run: Deployment) -> None:
-    """Send all traffic to the last good revisions before those that serve. Raises DeployError."""
+    """Send all traffic to the previous revision of each function, if the user agrees.
+
+    Subscriptions of handlers that the previous `consume` lacks push no more. Raises DeployError.
+    """
     run.state = state.read(run.api, run.place, run.state.apis)
     chosen = targets(run)
     steps = [f"{run.place.called(target)} to {services.short(r['name'])}" for target, r in chosen.items()]
-    unknown = strangers(run, chosen[CONSUME]) if CONSUME in chosen else []
+    unknown = subscriptions_without_handler(run, chosen[CONSUME]) if CONSUME in chosen else []
     question = f"Send all traffic of {' and of '.join(steps)}?"
     if unknown:
         question += f" Without their handlers these are pushed no more: {', '.join(unknown)}."
@@ -34,7 +40,7 @@ def roll_back(run: Deployment) -> None:
         return
     agreed(run, question)
     with lock.held(run.api, run.place, run.options.break_lock):
-        run.api.together(partial(retirement.hold, run, name) for name in unknown)
+        run.api.together(partial(retirement.stop_pushing, run, name) for name in unknown)
         for target, revision in chosen.items():
             send_traffic(run.api, run.place, target, services.short(revision["name"]))
             run.tell(f"{run.place.called(target)} is at {services.short(revision['name'])}.")
@@ -42,26 +48,29 @@ def roll_back(run: Deployment) -> None:
 
 
 def targets(run: Deployment) -> dict[str, Document]:
-    """The revision for each function, `consume` first. Raises DeployError where none will do."""
+    """Return the revision that each function is to serve, `consume` first.
+
+    Raises DeployError where a function has no earlier revision, or its revision is of no use.
+    """
     found: dict[str, Document] = {}
     for target in (CONSUME, RECEIVE):
         if ("function", run.place.called(target)) in run.state.found:
-            found[target] = _before(run, target)
+            found[target] = _previous_revision(run, target)
     if RECEIVE not in found:
         raise DeployError(f"{run.place.called(RECEIVE)} is not deployed in {run.place.region}")
     _require_current_secret(run, found[RECEIVE])
     return found
 
 
-def strangers(run: Deployment, revision: Mapping[str, Any]) -> list[str]:
-    """The subscriptions that push to handlers which a revision of `consume` lacks.
+def subscriptions_without_handler(run: Deployment, revision: Mapping[str, Any]) -> list[str]:
+    """Return the subscriptions that push to handlers which a revision of `consume` lacks.
 
-    None where it doesn't say which it has: it is older than this way of deploying.
+    The result is empty for a revision that doesn't list its handlers: an older version has deployed it.
     """
-    told = services.environment(revision).get(plan.HANDLERS)
-    if told is None:
+    listed = services.environment(revision).get(plan.HANDLERS)
+    if listed is None:
         return []
-    known = {*told.split(","), plan.DOCTOR.name}
+    known = {*listed.split(","), plan.DOCTOR.name}
     pushed = {
         name: plan.handler_of(run.place, name)
         for name, found in run.state.ours("subscription", run.place).items()
@@ -71,16 +80,17 @@ def strangers(run: Deployment, revision: Mapping[str, Any]) -> list[str]:
 
 
 def send_traffic(api: Api, place: Place, target: str, revision: str) -> None:
-    """Send all of it to one revision, and wait until it is so."""
+    """Send all traffic of a function to one revision, and wait until that is in effect."""
     pinned = [{"type": services.REVISION, "revision": revision, "percent": 100}]
     services.change(api, place, target, "traffic", lambda _service: {"traffic": pinned})
     services.all_traffic_on(api, place, target, lambda found: services.short(found["name"]) == revision)
 
 
-def _before(run: Deployment, target: str) -> Document:
-    """The newest revision before the one that serves that was ready and ran something else.
+def _previous_revision(run: Deployment, target: str) -> Document:
+    """Return the newest revision before the serving one that is ready and has another image.
 
-    A rotation makes revisions of the same image: none of them is what somebody wants to go back to.
+    Revisions with the same image come from rotations of the secret, and run the same code. Raises DeployError
+    where there is no such revision.
     """
     service = services.read(run.api, run.place, target)
     present = services.serving(service) or services.short(service.get("latestReadyRevision", ""))
@@ -95,7 +105,7 @@ def _before(run: Deployment, target: str) -> Document:
 
 
 def _require_current_secret(run: Deployment, revision: Mapping[str, Any]) -> None:
-    """Refuse a revision that would refuse Flows. Raises DeployError."""
+    """Raise DeployError where a revision doesn't accept the current secret: it would refuse Flows."""
     current = secrets.newest(run.api, run.place, run.place.secret)
     number = services.secret_version(revision)
     if current is None or number == "latest":

@@ -1,7 +1,9 @@
-"""Another secret, with no event refused meanwhile: revisions that mount a version by its number.
+"""Rotates the webhook secret, without an event being refused meanwhile.
 
-A version is consistent at once; `latest`, which would need no revision, is what it was for minutes or hours.
-The revisions are those that serve, with another version mounted: nothing of this folder is deployed.
+Between the two commands of a rotation, the old and the new secret are both accepted. Each command adds a
+version to the secret and deploys a revision that mounts this version by its number. Mounting `latest` would
+need no new revision, but it may return the previous version for minutes or hours. The new revision is a copy
+of the serving one but for the mounted version, so no code of the local folder is deployed.
 https://cloud.google.com/secret-manager/docs/access-secret-version
 """
 
@@ -16,7 +18,10 @@ from flowhook.deploy.secrets import Version
 
 
 def rotate(run: Deployment, new: bytes) -> None:
-    """Begin, or with --finish end, a rotation. One that was interrupted goes on where it stopped."""
+    """Begin a rotation to the secret `new`, or with --finish end one. Raises DeployError.
+
+    A rotation that was interrupted continues, with the secret that it began with.
+    """
     secret = run.place.secret
     version = secrets.newest(run.api, run.place, secret) if _is_there(run) else None
     if version is None:
@@ -25,14 +30,15 @@ def rotate(run: Deployment, new: bytes) -> None:
     if services.serving(service):
         raise DeployError("after a rollback, deploy before the secret is rotated: ./deploy.sh")
     mounted = services.secret_version(service["template"])
-    wanted = (
-        _finishing(run, version, mounted) if run.options.finish else _beginning(run, version, mounted, new)
-    )
+    if run.options.finish:
+        payload = _payload_to_finish(run, version, mounted)
+    else:
+        payload = _payload_to_begin(run, version, mounted, new)
     if run.options.dry_run:
         run.tell("This was a dry run: nothing has been changed.")
         return
     with lock.held(run.api, run.place, run.options.break_lock):
-        done = secrets.add(run.api, run.place, secret, wanted)
+        done = secrets.add(run.api, run.place, secret, payload)
         mount(run.api, run.place, done.number)
         run.changed = True
         if run.options.finish:
@@ -46,7 +52,7 @@ def rotate(run: Deployment, new: bytes) -> None:
 
 
 def mount(api: Api, place: Place, number: str) -> None:
-    """Have revisions serve that mount a version, and wait until they have all traffic."""
+    """Deploy a revision that mounts a version, and wait until it gets all traffic."""
 
     def fields(service: Document) -> Document:
         latest = [{"type": services.LATEST, "percent": 100}]
@@ -58,22 +64,22 @@ def mount(api: Api, place: Place, number: str) -> None:
 
 
 def disable_old(api: Api, place: Place, current: Version) -> None:
-    """Let nobody read what is outdated."""
+    """Disable the outdated versions of the secret."""
     numbers = outdated(api, place, current)
     api.together(partial(secrets.disable, api, place, place.secret, number) for number in numbers)
 
 
 def outdated(api: Api, place: Place, current: Version) -> list[str]:
-    """Every version without the current secret, or that no revision mounts.
+    """Return the numbers of the older versions that lack the current secret, or that no revision mounts.
 
-    A revision that a rollback may choose could not start without what it mounts.
+    A revision can't start without the version that it mounts, and a rollback may choose any revision.
     """
     mounted = {services.secret_version(revision) for revision in services.revisions(api, place, RECEIVE)}
     older = [number for number in secrets.enabled(api, place, place.secret) if number != current.number]
-    held = api.together(partial(secrets.read, api, place, place.secret, number) for number in older)
+    versions = api.together(partial(secrets.read, api, place, place.secret, number) for number in older)
     return [
         version.number
-        for version in held
+        for version in versions
         if current.accepted[0] not in version.accepted or version.number not in mounted
     ]
 
@@ -84,8 +90,8 @@ def _is_there(run: Deployment) -> bool:
     return kinds.find(run.api, run.place, "secret", run.place.secret) is not None
 
 
-def _beginning(run: Deployment, version: Version, mounted: str, new: bytes) -> bytes:
-    """What to accept: the new secret first, and the old one."""
+def _payload_to_begin(run: Deployment, version: Version, mounted: str, new: bytes) -> bytes:
+    """Return what to store to begin a rotation: the new secret first, then the old. Raises DeployError."""
     if len(version.accepted) == 1:
         return b"\n".join([new, *version.accepted])
     if mounted == version.number:
@@ -98,8 +104,8 @@ def _beginning(run: Deployment, version: Version, mounted: str, new: bytes) -> b
     return version.payload
 
 
-def _finishing(run: Deployment, version: Version, mounted: str) -> bytes:
-    """What to accept: the new secret alone."""
+def _payload_to_finish(run: Deployment, version: Version, mounted: str) -> bytes:
+    """Return what to store to finish a rotation: the new secret alone. Raises DeployError."""
     if len(version.accepted) > 1:
         if mounted not in (version.number, "latest"):
             raise DeployError("the rotation has not come to its end: ./deploy.sh rotate-secret")

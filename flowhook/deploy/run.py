@@ -1,4 +1,4 @@
-"""One run of a command: what is wanted, where, what is known to be there, and the ways to change that."""
+"""One run of a command: its options, where it acts, what exists there, and the operations that change it."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ from flowhook.deploy.surroundings import Surroundings
 
 @dataclass
 class Deployment:
-    """One run: what is wanted, where, and what is known to be there by now."""
+    """One run of a command. `state` is what exists; each operation here keeps it up to date."""
 
     options: Options
     around: Surroundings
@@ -34,46 +34,46 @@ class Deployment:
     place: Place
     handlers: tuple[Declared, ...] = ()
     state: State = field(default_factory=State)
-    # Whether anything has been changed: then what follows may not be so everywhere yet.
+    # Whether this run has changed anything, which may not have taken effect everywhere yet.
     changed: bool = False
-    # Whether `receive` was not in this region before.
+    # Whether this run deploys `receive` to this region for the first time.
     is_new_here: bool = False
-    # When the account that builds was given its rights, if it was in this run.
+    # When the build's service account was granted its roles, in seconds since 1970; 0 if not in this run.
     granted_at: float = 0.0
 
     def plan(self) -> Plan:
-        """What should be there, by what is known now."""
+        """Return the plan, according to the options, the handlers and the present state."""
         return plan.make(self.options, self.place, self.handlers, self.state.facts(self.place))
 
     def read(self) -> None:
-        """Read what is there. Raises DeployError."""
+        """Read the resources and policies that exist into `state`. Raises DeployError."""
         self.state = state.read(self.api, self.place, self.state.apis)
         state.read_policies(self.api, self.place, self.state, self.plan())
 
     def missing_apis(self) -> list[str]:
-        """What is still to be enabled."""
+        """Return the host names of the APIs that are needed but not enabled."""
         needs_database = ledger.is_needed(self.options, self.handlers)
         return project.missing(self.state.apis, *(("firestore",) if needs_database else ()))
 
     def tell(self, text: object) -> None:
-        """Say what is being done."""
+        """Show the user a line about the progress."""
         self.around.tell(str(text))
 
     # --- resources ---
 
     def apply(self, *wanted: str, but: Iterable[str] = ()) -> None:
-        """Make and change what is planned of some kinds, all at once, except for some fields."""
+        """Create and update planned resources of some kinds, concurrently, but for the fields in `but`."""
         self.do(change for change in self.changes(but) if change.resource.kind in wanted)
 
     def changes(self, but: Iterable[str] = ()) -> Iterator[Change]:
-        """What to make and what to change."""
+        """Yield the resources to create and to change; the fields in `but` are left as they are."""
         for change in diff.changes(self.plan(), self.state.found):
             paths = tuple(path for path in change.paths if path not in but)
             if change.action == "create" or paths:
                 yield Change(change.action, change.resource, paths)
 
     def do(self, changes: Iterable[Change]) -> None:
-        """Do some changes, all at once."""
+        """Carry out some changes, concurrently."""
         todo = list(changes)
         self.changed |= bool(todo)
         self.api.together(partial(self._do, change) for change in todo)
@@ -88,7 +88,7 @@ class Deployment:
         self.state.found[resource.key] = made
 
     def remove(self, kind: str, *names: str) -> None:
-        """Remove some of a kind, all at once."""
+        """Delete resources of a kind, concurrently."""
         self.changed |= bool(names)
         self.api.together(partial(self._remove, kind, name) for name in names)
 
@@ -99,13 +99,13 @@ class Deployment:
         self.state.policies.pop((kind, name), None)
 
     def allow(self, *wanted: str) -> None:
-        """Give the bindings that are planned on some kinds: those of one resource together."""
+        """Grant the planned bindings on resources of some kinds that policies lack."""
         todo = [grant.binding for grant in diff.grants(self.plan(), self.state.policies)]
         todo = [binding for binding in todo if binding.kind in wanted]
         self.allow_these(todo)
 
     def allow_these(self, bindings: Sequence[Binding]) -> None:
-        """Give some bindings."""
+        """Grant bindings, with one change of each resource's policy."""
         self.changed |= bool(bindings)
         by_target = groupby(sorted(bindings, key=lambda b: b.target), key=lambda b: b.target)
         self.api.together(partial(self._allow, target, list(given)) for target, given in by_target)
@@ -119,7 +119,7 @@ class Deployment:
 
 
 def opened(options: Options, around: Surroundings) -> Deployment:
-    """A run in the project that is meant, with the APIs that it has. Raises DeployError."""
+    """Return a run in the options' project, whose state has only the enabled APIs. Raises DeployError."""
     bootstrap = Api(around.login(), around.clock, around.tell)
     place = project.place(bootstrap, options, around.gcloud)
     apis = project.enabled(bootstrap, place)
@@ -128,7 +128,10 @@ def opened(options: Options, around: Surroundings) -> Deployment:
 
 
 def operating(options: Options, around: Surroundings) -> Deployment:
-    """A run that knows what is there; with --emulator in the emulator, which has nothing but messages."""
+    """Return a run that has read which resources exist. Raises DeployError.
+
+    With --emulator it uses the Pub/Sub emulator, which has messages only, so there is no state to read.
+    """
     if options.emulator:
         api = Api(around.emulator(), around.clock, around.tell)
         return Deployment(options, around, api, Place(options.project, "", options.region, options.name))
@@ -138,7 +141,7 @@ def operating(options: Options, around: Surroundings) -> Deployment:
 
 
 def agreed(run: Deployment, question: str) -> None:
-    """Have somebody say yes before anything is changed. Raises DeployError where nobody does."""
+    """Ask the user to confirm, unless --yes is given. Raises DeployError where nobody says yes."""
     if run.options.yes:
         return
     answer = run.around.ask(question)
@@ -149,7 +152,7 @@ def agreed(run: Deployment, question: str) -> None:
 
 
 def may_remove(run: Deployment, question: str) -> bool:
-    """Whether somebody says so, or --prune did before."""
+    """Return whether something may be removed: --prune is given, or the user says yes."""
     if run.options.prune:
         return True
     answer = run.around.ask(question)

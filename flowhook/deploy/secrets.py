@@ -1,4 +1,7 @@
-"""The secrets in Secret Manager: versions by number, which are consistent at once, as `latest` is not."""
+"""Reads, adds and disables versions of secrets in Secret Manager.
+
+Versions are read by their numbers: those are strongly consistent, unlike `latest`.
+"""
 
 import base64
 import secrets
@@ -14,64 +17,68 @@ from flowhook.deploy.options import Options
 from flowhook.deploy.resources import Place
 from flowhook.deploy.rest import Api
 
-# How often a version is added anew after an answer that was lost.
+# How often `add` tries to add a version when answers are lost.
 ATTEMPTS = 8
 STANDARD_INPUT = "-"
 
 
 class Version(NamedTuple):
-    """A version that can be read, with what it holds."""
+    """An enabled version of a secret: its number and its value."""
 
     number: str
     payload: bytes
 
     @property
     def accepted(self) -> list[bytes]:
-        """Of the webhook secret: every secret that is accepted, the newest first."""
+        """The secrets that a version of the webhook secret accepts, one in each line, the newest first."""
         return [line.strip() for line in self.payload.splitlines() if line.strip()]
 
 
 def newest(api: Api, place: Place, secret: str) -> Version | None:
-    """The enabled version with the highest number, if there is one."""
+    """Return the enabled version with the highest number, or None."""
     numbers = enabled(api, place, secret)
     return read(api, place, secret, numbers[0]) if numbers else None
 
 
 def enabled(api: Api, place: Place, secret: str) -> list[str]:
-    """The numbers of the versions that can be read, the highest first."""
+    """Return the numbers of the enabled versions, the highest first."""
     found = api.pages(f"{_address(place, secret)}/versions", "versions", {"filter": "state:ENABLED"})
     numbers = [int(version["name"].rpartition("/")[2]) for version in found if version["state"] == "ENABLED"]
     return [str(number) for number in sorted(numbers, reverse=True)]
 
 
 def read(api: Api, place: Place, secret: str, number: str) -> Version:
-    """A version by its number."""
+    """Return a version, by its number."""
     document = api.get(f"{_address(place, secret)}/versions/{number}:access")
     return Version(number, base64.b64decode(document["payload"]["data"]))
 
 
 def add(api: Api, place: Place, secret: str, payload: bytes) -> Version:
-    """Add a version; none where the newest one is the same, as it is after an answer that was lost."""
+    """Add a version with a value, and return it. Raises Unanswered where that fails.
+
+    Where the newest version has this value already, it is returned and none is added. So a version that was
+    added although the answer was lost is not added twice.
+    """
     body = {"payload": {"data": base64.b64encode(payload).decode()}}
     for _ in range(ATTEMPTS):
         present = newest(api, place, secret)
         if present is not None and present.payload == payload:
             return present
         try:
-            document = api.request("POST", f"{_address(place, secret)}:addVersion", body, _look)
-        except _LookError:
+            document = api.request("POST", f"{_address(place, secret)}:addVersion", body, _raise_answer_lost)
+        except _AnswerLostError:
             continue
         return Version(document["name"].rpartition("/")[2], payload)
     raise Unanswered(f"no version can be added to {secret}")
 
 
 def disable(api: Api, place: Place, secret: str, number: str) -> None:
-    """Let nobody read a version any more."""
+    """Disable a version, so that it can no longer be read."""
     api.request("POST", f"{_address(place, secret)}/versions/{number}:disable", {})
 
 
 def chosen(options: Options) -> bytes:
-    """The secret of a file or of standard input, else a strong one. Raises DeployError for no good one."""
+    """Return the secret that --secret-file gives, or a new random one. Raises DeployError for a bad one."""
     if not options.secret_file:
         return secrets.token_urlsafe(32).encode()
     try:
@@ -86,7 +93,7 @@ def _content(path: str) -> bytes:
 
 
 def checked(secret: bytes, options: Options) -> bytes:
-    """A secret of somebody's choice. Raises DeployError."""
+    """Return a secret that the user chose. Raises DeployError where it is empty, multi-line or too short."""
     if not secret:
         raise DeployError("the secret is empty")
     if len(secret.splitlines()) > 1:
@@ -100,7 +107,10 @@ def checked(secret: bytes, options: Options) -> bytes:
 
 
 def values(options: Options, names: Mapping[str, str]) -> dict[str, bytes]:
-    """The values that the env file gives for secrets, by their ids; `names` has the id of each variable's."""
+    """Return the values that the env file has for handlers' secrets, by secret id.
+
+    `names` has the secret id of each variable.
+    """
     return {
         secret: options.variables[name].encode()
         for name, secret in names.items()
@@ -108,12 +118,12 @@ def values(options: Options, names: Mapping[str, str]) -> dict[str, bytes]:
     }
 
 
-class _LookError(Exception):
-    """An answer was lost: whether it had taken effect must be looked up."""
+class _AnswerLostError(Exception):
+    """An answer was lost, so whether the version was added must be looked up before a retry."""
 
 
-def _look() -> None:
-    raise _LookError
+def _raise_answer_lost() -> None:
+    raise _AnswerLostError
 
 
 def _address(place: Place, secret: str) -> str:

@@ -1,4 +1,4 @@
-"""The Cloud Run service behind a function: its revisions, which of them serves, and what is mounted.
+"""The Cloud Run service behind each function: its revisions, their traffic and the secrets that they mount.
 
 https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.services
 """
@@ -12,17 +12,21 @@ from flowhook.deploy.resources import SECRET_FOLDER, Place
 from flowhook.deploy.rest import Api, Document
 
 RUN = "https://run.googleapis.com/v2"
+# The two types of a traffic target.
 LATEST = "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST"
 REVISION = "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION"
 
 
 def address(place: Place, function: str) -> str:
-    """The address of the service of a function."""
+    """Return the URL of the service of a function."""
     return f"{RUN}/{place.parent}/services/{place.called(function)}"
 
 
 def read(api: Api, place: Place, function: str) -> Document:
-    """The service of a function, which appears a while after its function has. Raises DeployError."""
+    """Return the service of a function.
+
+    It may appear some time after the function. Raises DeployError where it doesn't within PATIENCE seconds.
+    """
     pauses = api.clock.pauses(PATIENCE)
     while (found := api.find(address(place, function))) is None:
         if next(pauses, None) is None:
@@ -31,7 +35,7 @@ def read(api: Api, place: Place, function: str) -> Document:
 
 
 def described(service: Mapping[str, Any]) -> Document:
-    """A service with what its parts come to: `serves`, and `secretVersion` where the secret is mounted."""
+    """Return a service with two fields added that a plan compares: `serves` and `secretVersion`."""
     return {
         **service,
         "serves": serving(service) or "latest",
@@ -40,13 +44,13 @@ def described(service: Mapping[str, Any]) -> Document:
 
 
 def serving(service: Mapping[str, Any]) -> str:
-    """The revisions that traffic is pinned to; empty where the latest gets all of it."""
+    """Return the names of the revisions that traffic is pinned to; empty where the latest one gets all."""
     pinned = [target for target in service.get("traffic", ()) if target.get("type") == REVISION]
     return ", ".join(target["revision"] for target in pinned if target.get("percent"))
 
 
 def secret_version(template: Mapping[str, Any]) -> str:
-    """The version of the webhook secret that a revision mounts; empty where it mounts none."""
+    """Return the version of the webhook secret that a revision mounts; empty where it mounts none."""
     mount = _mount(template)
     volumes = {volume["name"]: volume for volume in template.get("volumes", ())}
     items: list[Document] = volumes.get(mount, {}).get("secret", {}).get("items", [])
@@ -54,22 +58,26 @@ def secret_version(template: Mapping[str, Any]) -> str:
 
 
 def mounting(template: Mapping[str, Any], version: str) -> Document:
-    """The template of a revision that mounts another version of the secret, and else is the same."""
+    """Return a revision template that mounts another version of the secret, and is the same otherwise."""
     mount = _mount(template)
     volumes = [_at_version(v, version) if v["name"] == mount else v for v in template.get("volumes", ())]
-    # A revision's name belongs to one revision.
+    # The new revision needs another name, which Google gives where there is none.
     return {**{name: value for name, value in template.items() if name != "revision"}, "volumes": volumes}
 
 
 def change(
     api: Api, place: Place, function: str, mask: str, fields: Callable[[Document], Document]
 ) -> Document:
-    """Change a service and wait until that has been done; read again where somebody else was faster."""
+    """Update a service, wait until that is done, and return the service.
+
+    `fields` returns the new fields for the present service; `mask` names them. Starts again from reading
+    where somebody else has changed the service meanwhile, for PATIENCE seconds at most.
+    """
     pauses = api.clock.pauses(PATIENCE)
     while True:
         service = read(api, place, function)
         etag = {"etag": service["etag"]} if "etag" in service else {}
-        # Google's description has the template required, whatever the mask says.
+        # The API requires the template, even where the mask doesn't name it.
         body = {"name": service["name"], "template": service["template"], **etag, **fields(service)}
         try:
             operation = api.request("PATCH", address(place, function), body, updateMask=mask)
@@ -80,48 +88,52 @@ def change(
                 raise
 
 
-def all_traffic_on(api: Api, place: Place, function: str, right: Callable[[Document], bool]) -> Document:
-    """Wait until one revision that is right has all traffic, as the service reports it."""
+def all_traffic_on(api: Api, place: Place, function: str, is_wanted: Callable[[Document], bool]) -> Document:
+    """Wait until the service reports that one revision gets all traffic, and return the service.
+
+    `is_wanted` must be true for that revision. Raises DeployError after PATIENCE seconds.
+    """
     pauses = api.clock.pauses(PATIENCE)
     while True:
         service = read(api, place, function)
         sole = _sole_revision(service)
         if sole and not service.get("reconciling"):
             revision = api.get(f"{RUN}/{service['name']}/revisions/{sole}")
-            if right(revision):
+            if is_wanted(revision):
                 return service
         if next(pauses, None) is None:
             raise DeployError(f"{place.called(function)} does not get all traffic on its new revision")
 
 
 def revisions(api: Api, place: Place, function: str) -> list[Document]:
-    """The revisions of a function, the newest first."""
+    """Return the revisions of a function, the newest first."""
     found = api.pages(f"{address(place, function)}/revisions", "revisions")
     return sorted(found, key=lambda revision: str(revision.get("createTime", "")), reverse=True)
 
 
 def ready(revision: Mapping[str, Any]) -> bool:
-    """Whether a revision can serve."""
+    """Return whether a revision can serve."""
     states = {c.get("type"): c.get("state") for c in revision.get("conditions", ())}
     return states.get("Ready") == "CONDITION_SUCCEEDED"
 
 
 def image(template: Mapping[str, Any]) -> str:
-    """What a revision runs; rotations leave it as it is."""
+    """Return the image that a revision runs. A rotation of the secret doesn't change it."""
     return next((str(c.get("image", "")) for c in template.get("containers", ())), "")
 
 
 def environment(template: Mapping[str, Any]) -> dict[str, str]:
-    """The plain variables of a revision."""
+    """Return the environment variables of a revision, with an empty value for each that is a secret."""
     return {entry["name"]: entry.get("value", "") for entry in _entries(template)}
 
 
 def short(name: str) -> str:
-    """The last part of a full name."""
+    """Return the last part of a full resource name."""
     return name.rpartition("/")[2]
 
 
 def _sole_revision(service: Mapping[str, Any]) -> str:
+    """Return the name of the one revision that gets all traffic; empty where there is no such one yet."""
     statuses = [status for status in service.get("trafficStatuses", ()) if status.get("percent")]
     if len(statuses) != 1 or statuses[0]["percent"] != 100:
         return ""
@@ -133,7 +145,7 @@ def _sole_revision(service: Mapping[str, Any]) -> str:
 
 
 def _mount(template: Mapping[str, Any]) -> str:
-    """The name of the volume that the webhook secret is in."""
+    """Return the name of the volume with the webhook secret; empty where none is mounted."""
     mounts = [m for c in template.get("containers", ()) for m in c.get("volumeMounts", ())]
     return next((m["name"] for m in mounts if m.get("mountPath") == SECRET_FOLDER), "")
 

@@ -1,4 +1,7 @@
-"""What exists: read once, all kinds at once, and kept up to date by whoever changes something."""
+"""The state of an installation: which of its resources exist in the project.
+
+It is read once, all kinds at the same time; each function that changes a resource updates it.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,30 +14,35 @@ from flowhook.deploy.plan import Facts, handler_of
 from flowhook.deploy.resources import CONSUME, OURS, PAUSED, Place, Plan
 from flowhook.deploy.rest import Api, Document
 
+# The kind and the id of a resource.
 Key = tuple[str, str]
 
 
 @dataclass
 class State:
-    """Documents by kind and id, policies by kind and id, numbers of secret versions by secret."""
+    """What exists in the project.
+
+    `apis` are the host names of the enabled APIs. `found` and `policies` have the documents of resources and
+    their policies. `versions` has the number of the newest enabled version of each secret.
+    """
 
     apis: frozenset[str] = frozenset()
     found: dict[Key, Document] = field(default_factory=dict)
     policies: dict[Key, Document] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
-    # Functions of ours in other regions, by full name.
+    # The full names of the functions of this installation in other regions.
     elsewhere: tuple[str, ...] = ()
 
     def of(self, kind: str) -> dict[str, Document]:
-        """What is there of a kind, by id."""
+        """Return the resources of a kind, by id."""
         return {name: document for (found, name), document in self.found.items() if found == kind}
 
     def ours(self, kind: str, place: Place) -> dict[str, Document]:
-        """The same, of this installation: by label."""
+        """Return the resources of a kind that have the installation's label, by id."""
         return {name: document for name, document in self.of(kind).items() if labelled(document, place)}
 
     def facts(self, place: Place) -> Facts:
-        """What a plan takes from it."""
+        """Return what a plan depends on: URLs, versions, subscriptions, paused handlers and channels."""
         pushed = self.ours("subscription", place)
         consume = self.found.get(("function", place.called(CONSUME)), {})
         channels = {email: document["name"] for email, document in self.ours("channel", place).items()}
@@ -52,7 +60,7 @@ class State:
 
 
 def labelled(document: Mapping[str, object], place: Place) -> bool:
-    """Whether something carries the label of this installation, and no neighbour's."""
+    """Return whether a resource has the label of this installation."""
     for name in ("labels", "userLabels"):
         labels = document.get(name)
         if isinstance(labels, Mapping) and labels.get(OURS) == place.name:
@@ -61,9 +69,9 @@ def labelled(document: Mapping[str, object], place: Place) -> bool:
 
 
 def read(api: Api, place: Place, apis: frozenset[str]) -> State:
-    """Everything that concerns the installation. Raises DeployError where something can't be read.
+    """Return the state, but for the policies. Raises DeployError where something can't be read.
 
-    What can't be read must not be taken for missing. An API that is not enabled has nothing.
+    A resource that can't be read must not be taken for missing. An API that is not enabled has no resources.
     """
     state = State(apis)
     wanted = [kind for kind, row in KINDS.items() if enabled(apis, row.service)]
@@ -77,18 +85,18 @@ def read(api: Api, place: Place, apis: frozenset[str]) -> State:
 
 
 def enabled(apis: frozenset[str], service: str) -> bool:
-    """Whether an API is."""
+    """Return whether an API is enabled; `service` is its host name without `.googleapis.com`."""
     return f"{service}.googleapis.com" in apis
 
 
 def read_policies(api: Api, place: Place, state: State, plan: Plan) -> None:
-    """The policies that the plan's bindings belong to, of what is there."""
+    """Read the policies of all existing resources on which the plan has bindings."""
     targets = {binding.target for binding in plan.bindings}
     read_these(api, place, state, targets)
 
 
 def read_these(api: Api, place: Place, state: State, targets: Iterable[Key]) -> None:
-    """The policies of some resources, of those that are there."""
+    """Read the policies of those of some resources that exist."""
     present = [target for target in targets if _is_there(state, target)]
     found = api.together(partial(policies.read, api, place, target) for target in present)
     state.policies.update(zip(present, found, strict=True))
@@ -100,7 +108,10 @@ def _is_there(state: State, target: Key) -> bool:
 
 
 def _check_region(api: Api, place: Place, apis: frozenset[str]) -> None:
-    """A region without functions answers as if it were forbidden, so it is looked up. Raises DeployError."""
+    """Raise DeployError where the region has no Cloud Functions.
+
+    A request to such a region is answered as if the user lacked a permission, which would mislead.
+    """
     if enabled(apis, "cloudfunctions"):
         url = f"{FUNCTIONS}/projects/{place.project}/locations"
         regions = sorted(location["locationId"] for location in api.pages(url, "locations"))
@@ -111,7 +122,10 @@ def _check_region(api: Api, place: Place, apis: frozenset[str]) -> None:
 
 
 def _elsewhere(api: Api, place: Place, apis: frozenset[str]) -> tuple[str, ...]:
-    """Functions of this installation in other regions, as far as those can be reached now."""
+    """Return the full names of the installation's functions in other regions.
+
+    Regions that Google can't reach at the moment are left out.
+    """
     if not enabled(apis, "cloudfunctions"):
         return ()
     url = f"{FUNCTIONS}/projects/{place.project}/locations/-/functions"
@@ -124,6 +138,7 @@ def _elsewhere(api: Api, place: Place, apis: frozenset[str]) -> tuple[str, ...]:
 
 
 def _read_versions(api: Api, place: Place, state: State) -> None:
+    """Read the number of the newest enabled version of each secret of the installation."""
     names = [name for name in state.of("secret") if name == place.secret]
     names += variable_secrets(state, place)
     found = api.together(partial(secrets.enabled, api, place, name) for name in names)
@@ -131,7 +146,7 @@ def _read_versions(api: Api, place: Place, state: State) -> None:
 
 
 def variable_secrets(state: State, place: Place) -> list[str]:
-    """The secrets that hold values of handlers' variables of this installation."""
+    """Return the ids of the secrets that hold the values of handlers' variables."""
     prefix = place.variable("")
     labelled_ours = state.ours("secret", place)
     return [name for name in labelled_ours if name.startswith(prefix) and name.removeprefix(prefix).isupper()]

@@ -1,8 +1,9 @@
-"""What a command finds around it: the folder, the terminal, gcloud, the login, the time.
+"""What a command needs from its environment: the folder, the terminal, gcloud, the credentials, the clock.
 
-Tests bring their own.
+Tests replace each of them.
 """
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from flowhook.deploy.rest import Api
 
 
 class Row(NamedTuple):
-    """One line about something that was looked at: `seen` is ok, or what is wrong."""
+    """The result of one check: `what` was checked, whether it is `ok`, and what was seen, in words."""
 
     what: str
     ok: bool
@@ -30,7 +31,11 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Visit:
-    """What the doctor needs to know for a visit; `patience` is how many seconds "not yet" may take."""
+    """What the `doctor` command needs to examine a receiver.
+
+    Where a check fails, a change that was just made may not have taken effect yet: `patience` is for how many
+    seconds the check is repeated.
+    """
 
     api: Api
     place: Place
@@ -42,43 +47,48 @@ class Visit:
 
 
 class Doctor(Protocol):
-    """Who visits a receiver: flowhook's command line has one."""
+    """Examines a receiver; the command line implements it with its `doctor` command."""
 
     def examine(self, visit: Visit) -> list[Row]:
-        """Send, look, and tell what was seen."""
+        """Send events to the receiver, and return a row for each check."""
 
     def report(self, rows: Sequence[Row], url: str) -> None:
-        """Show it to a person."""
+        """Print the rows about the receiver at `url`."""
 
 
 def tell(text: str) -> None:
-    """To whoever watches; what a program reads goes to standard output."""
-    # In one piece, for others write at the same time.
+    """Print a line about the progress to standard error, as standard output may be read by a program."""
+    # Write the text and its line break together: other threads print at the same time.
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 
 
 def show(text: str) -> None:
-    """To standard output."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    """Print a line to standard output. Raises BrokenPipeError where nobody reads it any more."""
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is left in the buffer would be written once more at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 def ask(question: str) -> bool | None:
-    """Whether a person says yes; None where nobody is there to ask."""
+    """Ask a question, and return whether the answer is yes; None where standard input is no terminal."""
     if not sys.stdin.isatty():
         return None
     return input(f"{question} [y/N] ").strip().lower().startswith("y")
 
 
 def on_a_terminal() -> bool:
-    """Whether standard output is read by a person."""
+    """Return whether standard output is a terminal."""
     return sys.stdout.isatty()
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """All of it, as it is outside of tests."""
+    """The environment of a command; the defaults are the real ones."""
 
     folder: Path
     doctor: Doctor
@@ -86,7 +96,7 @@ class Surroundings:
     emulator: Callable[[], requests.Session] = rest.emulator
     gcloud: Gcloud = functions.gcloud
     clock: Clock = field(default_factory=Clock)
-    # What the handlers in a folder declare, and whether the source there would start with some settings.
+    # The next three read the handlers in a folder, check that its source starts, and run the handlers' tests.
     declared: Callable[[Path], tuple[Declared, ...]] = ask_handlers
     check_source: Callable[[Path, Mapping[str, str]], None] = check_source
     check_tests: Callable[[Path], None] = check_tests

@@ -52,7 +52,7 @@ USAGE = {
     "deploy": Usage(
         """Usage: ./deploy.sh [--project P] [--region R] [--name N] [--delivery D] [--dry-run] [--yes] ...
        ./deploy.sh status | rotate-secret | rollback | delete [--help]
-       ./deploy.sh pause | resume | replay | dead-letters | rejected [--help]
+       ./deploy.sh pause | resume | replay | dead-letters | rejected | audit | tail [--help]
 
 Makes what is missing, changes what differs, deploys, and proves that it works. Run it again at any time.
 
@@ -171,5 +171,31 @@ Interrupted, run it again with the same words: it goes on.
         (*WHERE, "type", "entity", "since", "from", "to", "file", "of"),
         ("dry-run", "yes", "again", "emulator"),
         ("handler",),
+    ),
+    "audit": Usage(
+        f"""Usage: ./deploy.sh audit [--since 24h] [--to T] [--json]
+       {PLACE}
+
+Was anything lost? Compares what receive has answered with what Pub/Sub has counted, and looks for events that
+waited until they were dropped. Exit status 1 where something is missing, or where there is no data to tell.
+
+  --since 24h          24 hours ago (the default), or a time (2026-05-01T08:00Z); --from is the same
+  --to T               until then; the last 10 minutes are never measured yet
+""",
+        (*WHERE, "since", "from", "to"),
+        ("json",),
+    ),
+    "tail": Usage(
+        f"""Usage: ./deploy.sh tail [--handler H] [--type packets.*] [--failed]
+       {PLACE}
+
+Shows deliveries as they happen, a line each, those of the last minute first. Ctrl-C ends it.
+
+  --handler H          those that this handler was called for, with Pub/Sub delivery or without
+  --type packets.*     those of events of this type
+  --failed             what was refused, failed, or was rejected by a handler
+""",
+        (*WHERE, "handler", "type"),
+        ("failed",),
     ),
 }

@@ -88,7 +88,7 @@ class PubSub:
         self._host = host or HOST
         self._find_tokens = find_tokens
         self._tokens: Tokens | None = None
-        self._connecting = asyncio.Lock()
+        self._finding = asyncio.Lock()
         self._channel: grpc.aio.Channel | None = None
         self._stub: Any = None
 
@@ -102,12 +102,14 @@ class PubSub:
     async def ready(self) -> None:
         """Return once there are a connection, however long that takes, and a token."""
         if self._channel is None:
-            async with self._connecting:
-                await self._connect()
-        assert self._channel is not None  # noqa: S101 - `_connect` returns with one
-        await self._channel.channel_ready()
+            self._connect()
+        if self._find_tokens and self._tokens is None:
+            async with self._finding:
+                self._tokens = self._tokens or await self._find_tokens()
         if self._tokens:
             await self._tokens.ready()
+        assert self._channel is not None  # noqa: S101 - `_connect` has made it
+        await self._channel.channel_ready()
 
     async def call(self, topic: str, group: Sequence[bytes], timeout: float) -> Sequence[str]:
         """Publish in one call."""
@@ -120,14 +122,13 @@ class PubSub:
             raise self._translated(error, topic) from None
         return protobuf.message_ids(response)
 
-    async def _connect(self) -> None:
-        if self._channel is not None:
-            return
+    def _connect(self) -> None:
+        """Begin to connect; that goes on while credentials are looked for. The first event waits for both."""
         if self._find_tokens:
-            self._tokens = await self._find_tokens()
             channel = grpc.aio.secure_channel(self._host, grpc.ssl_channel_credentials(), CHANNEL_OPTIONS)
         else:
             channel = grpc.aio.insecure_channel(self._host, CHANNEL_OPTIONS)
+        channel.get_state(try_to_connect=True)
         self._stub = channel.unary_unary(METHOD)
         self._channel = channel
 

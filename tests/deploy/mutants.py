@@ -45,6 +45,8 @@ LIFE, LOSS, FAULTS = "test_stories.py", "test_stories_loss.py", "test_stories_fa
 INTERRUPTED, HANDS = "test_stories_interrupted.py", "test_stories_hands.py"
 PAUSING, LETTERS, REPLAYS = "test_stories_pausing.py", "test_stories_letters.py", "test_stories_replay.py"
 INCIDENT, EXPORTS = "test_stories_incident.py", "test_stories_export.py"
+MEASURING, AUDIT = "test_stories_measuring.py", "test_stories_audit.py"
+TAIL = "test_stories_tail.py"
 
 # The steps of deployment.carry_out.
 IN_IF = " " * 16
@@ -54,9 +56,10 @@ CONSUME_LINE = IN_IF + DEPLOY.format("CONSUME")
 INVOKER = f'{IN_IF}run.allow_these(_missing(run, "service", CONSUME))\n'
 PUSHING = f"{IN_IF}start_pushing(run)\n"
 RECEIVE_LINE = " " * 12 + DEPLOY.format("RECEIVE")
+REMOVAL = "retirement.remove_unplanned(run)"
 CONSUME_FIRST = CONSUME_LINE + INVOKER + PUSHING + RECEIVE_LINE
 RECEIVE_FIRST = IN_IF + DEPLOY.format("RECEIVE") + CONSUME_LINE + INVOKER + PUSHING
-# Those of drain.bury.
+# The steps of drain.move_to_dead_letters.
 PUBLISHED = """            messages.publish(api, place, place.called("dead-letters"), letters)
 """
 ACKNOWLEDGED = """            messages.acknowledge(api, place, subscription, waiting)
@@ -94,7 +97,7 @@ MUTANTS = (
     Mutant(
         "pushed to without having seen a push",
         "deployment.py",
-        "    probing.see_a_push(run.api, run.place)\n",
+        "    probing.wait_for_push(run.api, run.place)\n",
         "",
         f"{LOSS}::first_push",
     ),
@@ -115,8 +118,8 @@ MUTANTS = (
     Mutant(
         "removals before receive",
         "deployment.py",
-        f"            {RECEIVE_LINE.strip()}\n        let_everybody_in(run)\n",
-        f"            clear_away(run)\n            {RECEIVE_LINE.strip()}\n        let_everybody_in(run)\n",
+        f"            {RECEIVE_LINE.strip()}\n        make_receive_public(run)\n",
+        f"            {REMOVAL}\n            {RECEIVE_LINE.strip()}\n        make_receive_public(run)\n",
         f"{LOSS}::superseded_goes_last",
     ),
     # Draining.
@@ -137,7 +140,7 @@ MUTANTS = (
     Mutant(
         "what is left is dropped",
         "retirement.py",
-        "    run.api.together(partial(_bury, run, name, name in done) for name in names)\n",
+        "    run.api.together(partial(_move_left_over, run, name, name in done) for name in names)\n",
         "",
         f"{LOSS}::dead_letters",
     ),
@@ -236,7 +239,7 @@ MUTANTS = (
     Mutant(
         "back without pausing",
         "rollback.py",
-        "        run.api.together(partial(retirement.hold, run, name) for name in unknown)\n",
+        "        run.api.together(partial(retirement.stop_pushing, run, name) for name in unknown)\n",
         "",
         f"{LOSS}::lacks",
     ),
@@ -294,14 +297,14 @@ MUTANTS = (
     Mutant(
         "traces of deleted accounts stay",
         "policies.py",
-        "    kept = _without(policy, sorted(traces))\n",
-        "    kept = _without(policy, sorted(traces)[:0])\n",
+        "    kept = _without(policy, sorted(deleted))\n",
+        "    kept = _without(policy, sorted(deleted)[:0])\n",
         f"{FAULTS}::traces",
     ),
     Mutant(
         "traces in the policies",
         "deletion.py",
-        '    forget_accounts(run, names["account"])\n',
+        '    revoke_roles(run, names["account"])\n',
         "",
         f"{LIFE}::delete",
     ),
@@ -351,7 +354,7 @@ MUTANTS = (
     Mutant(
         "the agent is taken for granted",
         "deployment.py",
-        "        project.make_sure_of_the_agent(bootstrap, run.place)\n",
+        "        project.ensure_pubsub_agent(bootstrap, run.place)\n",
         "        pass\n",
         f"{FAULTS}::agent",
     ),
@@ -368,6 +371,90 @@ MUTANTS = (
         "pushing = facts.consume_url and not paused",
         "pushing = facts.consume_url",
         f"{FAULTS}::paused",
+    ),
+    # Measuring.
+    Mutant(
+        "what is answered first is not counted",
+        "deployment.py",
+        '"database", "metric")\n',
+        '"database")\n',
+        f"{MEASURING}::before_anything",
+    ),
+    Mutant(
+        "a metric that counts every function",
+        "metrics.py",
+        "AND resource.labels.service_name=({services})",
+        'AND NOT resource.labels.service_name=("{services[:0]}")',
+        f"{MEASURING}::no_other_function",
+    ),
+    Mutant(
+        "a dashboard is changed field by field",
+        "kinds.py",
+        "{**whole, **fields}",
+        "fields",
+        f"{MEASURING}::by_hand",
+    ),
+    # Auditing.
+    Mutant(
+        "no data is a zero",
+        "counts.py",
+        "    return Counts(counted, is_measured)\n",
+        "    return Counts(counted, True)\n",
+        f"{AUDIT}::no_data_is",
+    ),
+    Mutant("lag is a loss", "audit.py", "SKEW = 2 * MINUTE", "SKEW = 0", f"{AUDIT}::lag_is_no_loss"),
+    Mutant(
+        "what comes late is a loss", "audit.py", "LATE = 10 * MINUTE", "LATE = 0", f"{AUDIT}::lag_is_no_loss"
+    ),
+    Mutant(
+        "a loss at a rush is lag",
+        "audit.py",
+        "return Span(min(starts, key=noise), min(ends, key=noise))",
+        "return Span(starts[0], ends[0])",
+        f"{AUDIT}::every_single_one",
+    ),
+    Mutant(
+        "what was dropped is not missed",
+        "audit.py",
+        "if longest >= kept - NEAR:",
+        "if longest >= kept + NEAR:",
+        f"{AUDIT}::dropped",
+    ),
+    # Deliveries as they happen.
+    Mutant(
+        "lines that are found late are missed",
+        "tail.py",
+        "OVERLAP = 30",
+        "OVERLAP = 0",
+        f"{TAIL}::however_late",
+    ),
+    Mutant(
+        "lines that are received late are missed",
+        "tail.py",
+        """f'receiveTimestamp>="{received}" AND timestamp>="{written}"'""",
+        """f'timestamp>="{received}" AND timestamp>="{written}"'""",
+        f"{TAIL}::however_late",
+    ),
+    Mutant(
+        "lines are shown again",
+        "tail.py",
+        "            if key not in self._shown:\n",
+        "            if key:\n",
+        f"{TAIL}::however_late",
+    ),
+    Mutant(
+        "an empty page is the last",
+        "tail.py",
+        """        token = page.get("nextPageToken", "")\n""",
+        """        token = page.get("nextPageToken", "") if page.get("entries") else ""\n""",
+        f"{TAIL}::as_they_happen",
+    ),
+    Mutant(
+        "what is asked for grows and grows",
+        "tail.py",
+        "max([self._newest, asked_at - IDLE, *self._shown.values()])",
+        "max([self._newest, *self._shown.values()])",
+        f"{TAIL}::no_more_than_it_needs",
     ),
     # Away.
     Mutant(

@@ -18,7 +18,7 @@ ONLY_IN = {
     "argparse": {"options"},
 }
 # Pure: what is wanted and what differs is decided without asking anybody.
-DECIDING = {"plan", "diff", "alerts", "resources", "reasons", "comparison"}
+DECIDING = {"plan", "diff", "alerts", "resources", "reasons", "comparison", "metrics", "dashboard"}
 ASKING = {"rest", "kinds", "policies", "services", "secrets", "messages", "functions", "project", "lock"}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.google_cloud import flows, picture
+from tests.support.google_cloud import flows, log_filters, picture
 from tests.support.google_cloud.control_plane import ControlPlane
 from tests.support.google_cloud.desk import CHAT, LOG, Desk
 from tests.support.google_cloud.exchange import BrokenConnection, Killed, Request
@@ -20,7 +20,10 @@ IAM = f"iam.googleapis.com/v1/projects/{PROJECT}/serviceAccounts"
 MONITORING = f"monitoring.googleapis.com/v3/projects/{PROJECT}"
 RUN = f"run.googleapis.com/v2/projects/{PROJECT}/locations/europe-west1/services"
 FUNCTIONS = f"cloudfunctions.googleapis.com/v2/projects/{PROJECT}/locations/europe-west1/functions"
-APIS = ("pubsub", "secretmanager", "iam", "run", "cloudfunctions", "artifactregistry", "cloudresourcemanager")
+APIS = (
+    "pubsub", "secretmanager", "iam", "run", "cloudfunctions", "artifactregistry", "cloudresourcemanager",
+    "monitoring", "logging",
+)  # fmt: skip
 
 
 def ask(plane: ControlPlane, method: str, where: str, document: Any = None, **query: str) -> tuple[int, Any]:
@@ -42,6 +45,31 @@ def plane() -> ControlPlane:
 
 
 TOPIC = f"projects/{PROJECT}/topics/events"
+LOGGING = f"logging.googleapis.com/v2/projects/{PROJECT}"
+METRICS, ENTRIES = f"{LOGGING}/metrics", "logging.googleapis.com/v2/entries:list"
+DASHBOARDS = f"monitoring.googleapis.com/v1/projects/{PROJECT}/dashboards"
+MINE = {"resourceNames": [f"projects/{PROJECT}"]}
+TIMES = {"interval__endTime": "2026-03-02T09:00:00Z", "view": "FULL"}
+PERIOD = {"aggregation__alignmentPeriod": "60s"}
+SIZES = 'metric.type = "pubsub.googleapis.com/topic/message_sizes"'
+IN_TOPICS = f'{SIZES} AND resource.type = "pubsub_topic"'
+COUNTER = {
+    "name": "m",
+    "filter": "severity>=ERROR",
+    "metricDescriptor": {"metricKind": "DELTA", "valueType": "INT64", "labels": []},
+}
+
+
+def chart(filter_: str, aligner: str, width: int = 48, pieces: int = 1) -> dict[str, Any]:
+    """A dashboard with a chart, as often as is said."""
+    aggregation = {"alignmentPeriod": "60s", "perSeriesAligner": aligner}
+    query = {"timeSeriesFilter": {"filter": filter_, "aggregation": aggregation}}
+    widget = {"xyChart": {"dataSets": [{"timeSeriesQuery": query}]}}
+    tiles = [{"width": width, "height": 1, "widget": widget}] * pieces
+    name = f"projects/{PROJECT}/dashboards/one"
+    return {"name": name, "displayName": "one", "mosaicLayout": {"columns": 48, "tiles": tiles}}
+
+
 POLICY = {"policy": {"bindings": [], "etag": "c3RhbGU="}}
 
 
@@ -106,6 +134,31 @@ REFUSED: list[tuple[str, str, Any, dict[str, str], int]] = [
     ("POST", f"{MONITORING}/alertPolicies", {"displayName": "of nothing"}, {}, 400),
     ("POST", f"{MONITORING}/alertPolicies", {"combiner": "XOR", "conditions": []}, {}, 400),
     ("GET", f"{MONITORING}/timeSeries", None, {"filter": "metric.type = x"}, 400),
+    ("GET", f"{MONITORING}/timeSeries", None, {**TIMES, "filter": 'metric.type = "of/nothing"'}, 404),
+    ("GET", f"{MONITORING}/timeSeries", None, {**TIMES, "filter": f'{SIZES} AND metric.label.x = "1"'}, 400),
+    (
+        "GET",
+        f"{MONITORING}/timeSeries",
+        None,
+        {**TIMES, "filter": SIZES, **PERIOD, "aggregation__perSeriesAligner": "ALIGN_RATE"},
+        400,
+    ),
+    ("POST", DASHBOARDS, {"displayName": "of nobody"}, {}, 400),
+    ("POST", DASHBOARDS, chart(f'{SIZES} AND resource.type = "pubsub_topic"', "ALIGN_RATE"), {}, 400),
+    ("POST", DASHBOARDS, chart(SIZES, "ALIGN_DELTA"), {}, 400),
+    ("POST", DASHBOARDS, chart('metric.type = "logging.googleapis.com/user/none"', "ALIGN_RATE"), {}, 404),
+    ("POST", DASHBOARDS, chart(IN_TOPICS, "ALIGN_DELTA", width=49), {}, 400),
+    ("POST", DASHBOARDS, chart(IN_TOPICS, "ALIGN_DELTA", pieces=2), {}, 400),
+    ("POST", DASHBOARDS, {**chart(IN_TOPICS, "ALIGN_DELTA"), "tiles": []}, {}, 400),
+    ("POST", METRICS, {"name": "m"}, {}, 400),
+    ("POST", METRICS, {**COUNTER, "filter": "severity >= >= ERROR"}, {}, 400),
+    ("POST", METRICS, {**COUNTER, "name": "a metric"}, {}, 400),
+    ("POST", METRICS, {**COUNTER, "labelExtractors": {"x": "EXTRACT(jsonPayload.x)"}}, {}, 400),
+    ("PUT", f"{METRICS}/m", {**COUNTER, "name": "another"}, {}, 400),
+    ("POST", ENTRIES, {"resourceNames": ["projects/somebody-elses"]}, {}, 400),
+    ("POST", ENTRIES, {**MINE, "filter": "severity="}, {}, 400),
+    ("POST", ENTRIES, {**MINE, "orderBy": "receiveTimestamp asc"}, {}, 400),
+    ("POST", ENTRIES, {"filter": ""}, {}, 400),
     ("PATCH", f"{RUN}/missing", {"template": {}}, {"updateMask": "traffic"}, 404),
     ("POST", FUNCTIONS, {"buildConfig": {}}, {"functionId": "a", "functionID": "b"}, 400),
     ("GET", "cloudresourcemanager.googleapis.com/v3/projects/somebody-elses", None, {}, 403),
@@ -129,6 +182,16 @@ def policy(plane: ControlPlane, **binding: Any) -> tuple[int, Any]:
     given = {"role": "roles/secretmanager.secretAccessor", **binding}
     wanted = {**present, "version": 3, "bindings": [*present.get("bindings", []), given]}
     return ask(plane, "POST", f"{SECRETS}/a-secret:setIamPolicy", {"policy": wanted})
+
+
+def test_what_these_rows_begin_from_is_taken(plane: ControlPlane) -> None:
+    """Else they would be refused for another reason."""
+    assert ask(plane, "POST", DASHBOARDS, chart(IN_TOPICS, "ALIGN_DELTA"))[0] == 200
+    assert ask(plane, "POST", METRICS, COUNTER)[0] == 200
+    assert ask(plane, "PUT", f"{METRICS}/m", {**COUNTER, "description": "mine"})[0] == 200
+    assert ask(plane, "POST", ENTRIES, MINE)[0] == 200
+    asked = {**TIMES, "filter": SIZES, **PERIOD, "aggregation__perSeriesAligner": "ALIGN_SUM"}
+    assert ask(plane, "GET", f"{MONITORING}/timeSeries", **asked)[0] == 200
 
 
 def test_members_and_roles_must_exist(plane: ControlPlane) -> None:
@@ -279,3 +342,63 @@ def test_a_picture_shows_what_differs(desk: Desk, tmp_path: Path) -> None:
     assert not any(empty.values())
     assert desk.run("--yes").status == 0
     assert picture.taken(desk.plane) != empty
+
+
+# --- the log -----------------------------------------------------------------------------------------------
+
+ENTRY = {
+    "severity": "WARNING",
+    "timestamp": "2026-03-02T09:00:00.500Z",
+    "jsonPayload": {"outcome": "published", "status": 200, "handlers": ["a.b", "c.d"], "message": 'say "hi"'},
+}
+
+
+@pytest.mark.parametrize(
+    ("filter_", "takes"),
+    [
+        ("", True),
+        ("severity>=INFO", True),
+        ("severity>=ERROR", False),
+        ("jsonPayload.outcome:*", True),
+        ("jsonPayload.problem:*", False),
+        ('jsonPayload.outcome="published" AND jsonPayload.status>=400', False),
+        ('jsonPayload.outcome="published" OR jsonPayload.status>=400', True),
+        ('(severity=ERROR OR severity=WARNING) AND NOT jsonPayload.handlers="a.b"', False),
+        ('jsonPayload.handlers="c.d"', True),
+        ('jsonPayload.handlers="c"', False),
+        ('jsonPayload.outcome=("ignored" OR "published")', True),
+        (r'jsonPayload.message:"\"hi\""', True),
+        ('jsonPayload.outcome=~"^pub"', True),
+        ('jsonPayload.outcome!~"^pub"', False),
+        ('timestamp>="2026-03-02T09:00:00Z" AND timestamp<"2026-03-02T09:00:01Z"', True),
+        ('timestamp>"2026-03-02T09:00:01Z"', False),
+    ],
+)
+def test_a_filter_of_the_log_takes_what_it_says(filter_: str, takes: bool) -> None:
+    assert log_filters.parsed(filter_)(ENTRY) == takes
+
+
+def test_a_line_is_found_once_it_has_been_received(plane: ControlPlane) -> None:
+    plane.faults.logs_late = 10
+    plane.logs.write("flowhook-receive", {"severity": "INFO", "message": "hello"})
+    assert ask(plane, "POST", ENTRIES, MINE) == (200, {"entries": []})
+    plane.time.advance(11)
+    _, first = ask(plane, "POST", ENTRIES, MINE)
+    assert "entries" not in first
+    _, second = ask(plane, "POST", ENTRIES, {**MINE, "pageToken": first["nextPageToken"]})
+    (entry,) = second["entries"]
+    assert entry["jsonPayload"] == {"message": "hello"}
+    assert "nextPageToken" not in second
+
+
+def test_a_metric_counts_what_comes_after_it(plane: ControlPlane) -> None:
+    line = {"severity": "ERROR", "message": "hello"}
+    plane.logs.write("flowhook-receive", line)
+    plane.time.advance(60)
+    assert ask(plane, "POST", METRICS, COUNTER)[0] == 200
+    plane.logs.write("flowhook-receive", line)
+    plane.time.advance(120)
+    metric = 'metric.type = "logging.googleapis.com/user/m"'
+    asked = {"interval__endTime": stamp(plane.time.now), "interval__startTime": stamp(plane.time.now - 600)}
+    _, found = ask(plane, "GET", f"{MONITORING}/timeSeries", filter=metric, view="FULL", **asked)
+    assert [len(series["points"]) for series in found["timeSeries"]] == [1]

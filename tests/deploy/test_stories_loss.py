@@ -1,6 +1,8 @@
 """Events keep coming while it is deployed: whatever was answered 200 gets to every handler that stays."""
 
 import math
+import re
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -96,6 +98,18 @@ def test_what_a_removed_handler_has_not_done_goes_to_the_dead_letters(late: Desk
     before = {e.event for e in late.flows.accepted if e.type == "packets.created" and e.at < gone}
     assert before <= buried
     assert late.plane.simulation.refusals[CHAT] == 0
+
+
+def test_it_is_told_how_many_events_were_delivered_by_the_old_and_the_new_subscription(late: Desk) -> None:
+    late.handlers({**HANDLERS, CHAT: ("packets.*",)})
+    late.flows.start(late.accepted[0])
+    ran = late.run("--yes", "--drain-minutes", "30")
+    assert ran.status == 0, ran.output
+    found = re.search(rf"Both flowhook-{CHAT}\S+ and its successor delivered (\d+) events", ran.output)
+    assert found, ran.output
+    calls = Counter(r.event for r in late.plane.simulation.ran if r.handler == CHAT)
+    twice = sum(count > 1 for count in calls.values())
+    assert 0 < int(found[1]) <= twice
 
 
 def test_where_nothing_is_measured_nothing_counts_as_worked_off(late: Desk) -> None:

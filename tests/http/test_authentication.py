@@ -21,6 +21,9 @@ from tests.support.receiver import SECRET, Receiver, receiver, until
 from tests.support.receiver import pinned as scheme_of
 from tests.support.requests import reading
 
+# Each test starts processes.
+pytestmark = pytest.mark.slow
+
 EVENT = samples.load("users.updated")
 HEADER_FORMS = ["bearer", "basic", "header:x-flows-secret", "standard-webhooks"]
 ALGORITHMS = [scheme.algorithm for scheme in SCHEMES.values() if issubclass(scheme, Hmac)]

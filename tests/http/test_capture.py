@@ -10,6 +10,9 @@ from flows_emulator import local
 from tests.support.command_line import flowhook
 from tests.support.receiver import SECRET, Receiver, project
 
+# Each test starts processes.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

@@ -28,6 +28,9 @@ from tests.support.receiver import (
     usual_project,
 )
 
+# Each test starts processes.
+pytestmark = pytest.mark.slow
+
 
 def test_send_all_shows_every_type(running: Receiver) -> None:
     done = flowhook("send", "--all", "--url", running.url)

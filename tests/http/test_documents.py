@@ -57,13 +57,12 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Written]:
         (folder / path).write_text(code)
     (folder / "event.json").write_bytes(samples.load("packets.updated"))
     (folder / "secret.txt").write_bytes(SECRET)
-    crm = Crm(TOKEN["CRM_TOKEN"], faults={})
     with (
+        Crm(TOKEN["CRM_TOKEN"], faults={}) as crm,
         receiver(tmp_path, folder, CRM_URL=crm.url, **TOKEN) as started,
         local.emulator(tmp_path / "flows.sqlite3") as emulator,
     ):
         yield Written(folder, started, emulator.url)
-    crm.stop()
 
 
 def test_no_two_modules_of_the_documents_are_one_file() -> None:

@@ -37,6 +37,9 @@ from tests.support.receiver import (
     usual_project,
 )
 
+# Each test starts processes.
+pytestmark = pytest.mark.slow
+
 ANSWERED = Attempt(0.0, 1.0, "", [], status=200)
 
 
@@ -139,8 +142,8 @@ def test_whatever_is_sent_arrives_to_the_byte_and_breaks_nothing(flows: Emulator
     [delivery] = flows.send(body=body, wait=False)
     sent = get(flows, f"/api/deliveries/{delivery.id}/body")
     assert sent.content == body
-    until(lambda: flows.delivery(delivery.id).attempts > 0)
-    assert flows.delivery(delivery.id).status in (400, 422)
+    # On a busy machine the first attempt may end without an answer.
+    until(lambda: flows.delivery(delivery.id).status in (400, 422))
     assert flows.send("packets.updated")[0].status == 200
 
 

@@ -13,6 +13,9 @@ from flows_emulator.client import Emulator, EmulatorError
 from tests.support.command_line import flowhook
 from tests.support.receiver import SECRET, Receiver
 
+# Each test starts processes.
+pytestmark = pytest.mark.slow
+
 
 def test_samples_are_sent_as_they_are_changed(running: Receiver) -> None:
     changes = ["--became", "status=open:won", "--event", "entityPath=pipelinesPackets/pk-of-its-own"]

@@ -102,6 +102,9 @@ def unproven(started: Receiver, number: int) -> str:
             return "body-too-large"
     with socket.create_connection(("127.0.0.1", started.port), 10) as connection:
         connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc")
+        connection.shutdown(socket.SHUT_WR)
+        # It closes once it has seen that no more is coming.
+        assert connection.recv(1) == b""
     return "incomplete-body"
 
 

@@ -17,7 +17,12 @@ import pytest
 
 from flowhook import logs, samples
 from flowhook.cli.run import free_port, listens
-from tests.support.receiver import PATIENCE, ROOT, project, until
+from flowhook.deploy import kinds, metrics
+from flowhook.deploy.resources import Place
+from flowhook.deploy.rest import Api
+from tests.support.google_cloud.client import Session, clock
+from tests.support.google_cloud.control_plane import ControlPlane
+from tests.support.receiver import PATIENCE, ROOT, Receiver, project, until
 
 pytestmark = pytest.mark.usefixtures("logging_of_its_own")
 
@@ -177,3 +182,19 @@ def test_make_run_in_a_terminal_shows_text(tmp_path: Path) -> None:
         process.wait(PATIENCE)
         os.close(ours)
     assert not listens(port)
+
+
+def test_the_metric_of_a_deployment_counts_the_lines_that_receive_writes(running: Receiver) -> None:
+    place = Place("flows-demo-1", "123456789012", "europe-west1", "flowhook")
+    wanted, plane = metrics.planned(place), ControlPlane(place.project)
+    plane.place.enabled_from["logging.googleapis.com"] = 0.0
+    api = Api(Session(plane), clock(plane.time), print)
+    kinds.create(api, place, wanted)
+    assert running.post(samples.load("packets.updated")).status_code == 200
+    assert running.post(b"no json").status_code == 400
+    for line in running.deliveries()[-2:]:
+        plane.logs.write("flowhook-receive", line, at=plane.time.now)
+        plane.logs.write("somebody-elses", line, at=plane.time.now)
+    plane.time.advance(60)
+    counted = [(c.labels["outcome"], c.labels["type"]) for c in plane.logs.counted(wanted.name)]
+    assert sorted(counted) == [("handled", "packets.updated"), ("not-json", "")]

@@ -9,11 +9,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from flowhook import samples
 from flowhook.cli.run import DEVELOPMENT_SECRET, free_port
 from tests.support.command_line import flowhook
 from tests.support.receiver import PATIENCE, Receiver, environment, project, until
+
+# Each test starts processes.
+pytestmark = pytest.mark.slow
 
 HANDLER = "from flowhook import on\n@on('*')\ndef {name}(event): ...\n"
 SIGNED = {"authorization": f"Bearer {DEVELOPMENT_SECRET}", "content-type": "application/json"}

@@ -15,6 +15,9 @@ from flows_emulator.store import Attempt, New, Selection, Store
 from tests.support.command_line import flowhook
 from tests.support.receiver import SECRET, Receiver
 
+# Each test starts processes.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def sent(tmp_path_factory: pytest.TempPathFactory, running: Receiver) -> Iterator[Emulator]:

@@ -11,6 +11,9 @@ from flowhook import samples
 from flowhook.cli.run import free_port
 from tests.support.receiver import PATIENCE, end, environment, project, receiver, start, usual_project
 
+# Each test starts processes.
+pytestmark = pytest.mark.slow
+
 MISTAKES = [
     ({"WEBHOOK_SECRET": ""}, "WEBHOOK_SECRET is not set"),
     ({"WEBHOOK_SECRET": "  \t "}, "WEBHOOK_SECRET is not set"),

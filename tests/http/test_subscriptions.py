@@ -25,6 +25,9 @@ from tests.support.command_line import flowhook
 from tests.support.receiver import project
 from tests.support.routing import forget
 
+# Each test starts processes.
+pytestmark = pytest.mark.slow
+
 ALL = (*CATEGORIES, OTHER)
 UNKNOWN: dict[str, Any] = {
     "entity_path": "things/1",

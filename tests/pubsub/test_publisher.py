@@ -4,6 +4,7 @@ import asyncio
 import gc
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
+from typing import NoReturn
 
 import pytest
 
@@ -370,7 +371,7 @@ def test_an_answer_with_too_few_ids_is_a_defect(monkeypatch: pytest.MonkeyPatch)
             return []
 
         monkeypatch.setattr(service, "call", short)
-        with pytest.raises(ValueError, match="zip"):
+        with pytest.raises(RuntimeError, match="0 ids for 1 messages"):
             await made.publish("t", message(1))
 
     run(scenario, timeout=60)
@@ -388,6 +389,30 @@ def test_a_connection_that_cannot_be_made_fails_who_waits(monkeypatch: pytest.Mo
         assert await made.publish("t", message(b"later")) == "t-later"
 
     run(scenario, timeout=60)
+
+
+def test_it_connects_while_it_looks_for_credentials() -> None:
+    async def first_event() -> None:
+        connected = asyncio.Event()
+
+        def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connected.set()
+            writer.close()
+
+        async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+
+            async def find() -> NoReturn:
+                await asyncio.wait_for(connected.wait(), 10)
+                raise PublishFailed("There are no credentials.", "")
+
+            service = PubSub("demo", f"127.0.0.1:{port}", find)
+            with pytest.raises(PublishFailed, match="There are no credentials"):
+                await service.ready()
+            assert service._channel is not None
+            await service._channel.close()
+
+    asyncio.run(first_event())
 
 
 def test_an_attribute_that_is_not_utf_8_is_refused_before_the_call() -> None:

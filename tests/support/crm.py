@@ -82,6 +82,12 @@ class Crm:
         self.port = self._server.server_port
         self.url = f"http://127.0.0.1:{self.port}/deals"
 
+    def __enter__(self) -> "Crm":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def fault(self) -> str:
         """What goes wrong this time; empty where nothing does."""
         with self._lock:

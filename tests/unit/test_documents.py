@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import importlib.util
 import io
 import json
@@ -284,11 +285,15 @@ def flowhook(words: Sequence[str]) -> None:
 
 def deploy(words: Sequence[str]) -> None:
     action = [word for word in words[:1] if not word.startswith("-")]
+    assert {word for word in words if word.startswith("--")} <= options_of(*action)
+
+
+@functools.cache
+def options_of(*action: str) -> frozenset[str]:
     told = subprocess.run(
         ["./deploy.sh", *action, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    options = set(re.findall(r"--[a-z-]+", told.stdout))
-    assert {word for word in words if word.startswith("--")} <= options
+    return frozenset(re.findall(r"--[a-z-]+", told.stdout))
 
 
 def framework(words: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Artifact Registry, Firestore's databases and Cloud Logging, as far as a deployment asks them."""
+"""Artifact Registry and Firestore's databases, as far as a deployment asks them."""
 
 import re
 
@@ -142,11 +142,3 @@ class Databases:
             return self.fields[full]
 
         return self._operations.start(f"projects/{project}/databases/{database}/", 5, finish)
-
-
-def logging_routes(routes: Routes) -> None:
-    """Nobody has written a line."""
-    routes.add("POST", "logging.googleapis.com/v2/entries:list", lambda request: {"entries": []})
-    routes.add(
-        "GET", "logging.googleapis.com/v2/projects/*/metrics", lambda request, project: {"metrics": []}
-    )

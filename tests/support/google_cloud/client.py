@@ -83,9 +83,9 @@ def _asked(request: requests.PreparedRequest) -> Request:
     return Request(str(request.method), url.hostname or "", unquote(url.path), query, headers, body)
 
 
-def clock(time: Timeline, late: float = 0.0) -> Clock:
-    """The product's clock, which lets the fake's time pass, and may be some seconds late."""
-    return Clock(lambda: time.now - late, time.advance)
+def clock(time: Timeline) -> Clock:
+    """The product's clock, which lets the fake's time pass."""
+    return Clock(lambda: time.now, time.advance)
 
 
 class Gcloud:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 
 from tests.support.google_cloud import discovery
-from tests.support.google_cloud.artifacts import Databases, Repositories, logging_routes
+from tests.support.google_cloud.artifacts import Databases, Repositories
 from tests.support.google_cloud.exchange import (
     BrokenConnection,
     Document,
@@ -18,6 +18,7 @@ from tests.support.google_cloud.exchange import (
 from tests.support.google_cloud.faults import Faults, Moment
 from tests.support.google_cloud.functions import UPLOADS, Functions
 from tests.support.google_cloud.iam import Iam
+from tests.support.google_cloud.logging import Logs
 from tests.support.google_cloud.monitoring import Monitoring
 from tests.support.google_cloud.projects import Project
 from tests.support.google_cloud.pubsub import PubSub
@@ -45,13 +46,14 @@ class ControlPlane:
         self.place = Project(self.iam, self.time, self.faults)
         self.secrets = Secrets(self.iam, self.time, self.faults)
         self.pubsub = PubSub(self.iam, self.time, self.faults)
-        self.simulation = Simulation(self.iam, self.pubsub, self.time)
+        self.logs = Logs(project, self.time, self.faults)
+        self.simulation = Simulation(self.iam, self.pubsub, self.logs, self.time)
         chosen = runtime(self) if runtime else self.simulation
         self.run = Run(self.iam, self.secrets, self.time, self.faults, chosen)
         self.functions = Functions(self.iam, self.run, self.time, self.faults)
         self.repositories = Repositories(self.iam, self.functions, self.time, self.faults)
         self.databases = Databases(self.time)
-        self.monitoring = Monitoring(self.pubsub, self.time, self.faults)
+        self.monitoring = Monitoring(self.pubsub, self.logs, self.time, self.faults)
         self.pubsub.push = self.run.push
         self._cut: set[str] = set()
         self._changes_left = 0
@@ -59,10 +61,9 @@ class ControlPlane:
         self._routes = Routes()
         for part in (
             self.place, self.iam, self.secrets, self.pubsub, self.run, self.functions, self.repositories,
-            self.databases, self.monitoring,
+            self.databases, self.logs, self.monitoring,
         ):  # fmt: skip
             part.routes(self._routes)
-        logging_routes(self._routes)
 
     @property
     def changes(self) -> list[Request]:

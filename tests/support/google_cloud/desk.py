@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from flowhook.deploy import commands, declared
+from flowhook.deploy.clock import Clock
 from flowhook.deploy.surroundings import Row, Surroundings, Visit
 from tests.support.google_cloud import flows
-from tests.support.google_cloud.client import Gcloud, Session, clock
+from tests.support.google_cloud.client import Gcloud, Session
 from tests.support.google_cloud.control_plane import ControlPlane
 from tests.support.google_cloud.exchange import Killed, Request
 from tests.support.google_cloud.faults import Moment
@@ -106,6 +107,8 @@ class Desk:
         self.bar: Callable[[str], None] | None = None
         # What else hears what a command says.
         self.told: Callable[[str], None] = lambda text: None
+        # When the person presses Ctrl-C, in the fake's time.
+        self.leaves_at = float("inf")
         self._told: list[str] = []
         folder.mkdir(exist_ok=True)
         (folder / "requirements.txt").write_text("functions-framework==3.10.2\n")
@@ -161,7 +164,7 @@ class Desk:
             doctor=Doctor(self.plane, self._tell),
             login=lambda: Session(self.plane),
             gcloud=self.gcloud,
-            clock=clock(self.plane.time, self.slow),
+            clock=Clock(lambda: self.plane.time.now - self.slow, self._sleep),
             declared=lambda where: declared.read(json.loads((where / TABLE).read_text())),
             check_source=lambda where, environment: None,
             check_tests=lambda where: None,
@@ -171,6 +174,11 @@ class Desk:
             on_a_terminal=lambda: self.terminal,
             bar=self.bar,
         )
+
+    def _sleep(self, seconds: float) -> None:
+        if self.plane.time.now >= self.leaves_at:
+            raise KeyboardInterrupt
+        self.plane.time.advance(seconds)
 
     def _tell(self, text: str) -> None:
         self._told.append(text)

@@ -20,6 +20,12 @@ class Faults:
     latest_stale: float = 0.0
     addresses_late: float = 0.0
     metrics_late: float = 60.0
+    # Until a line of a log is received.
+    logs_late: float = 1.0
+    # Until a line that was received can be found.
+    logs_hidden: float = 0.0
+    # Metrics that Google doesn't measure for the time being, by type.
+    unmeasured: set[str] = field(default_factory=set)
     traffic_late: float = 5.0
     # Functions whose creation ends with the state FAILED and no address, and how often.
     half_created: Counter[str] = field(default_factory=Counter)

@@ -1,28 +1,44 @@
-"""Cloud Monitoring: alert policies, channels, and what was measured of Pub/Sub's backlogs, minutes late."""
+"""Cloud Monitoring: alert policies, channels, dashboards, and what was measured, minutes late."""
 
 import itertools
-import re
-from collections.abc import Callable
-from typing import Any
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
+from tests.support.google_cloud import metrics
+from tests.support.google_cloud.dashboards import Dashboards
 from tests.support.google_cloud.exchange import Document, Refusal, Request, Routes, patched
 from tests.support.google_cloud.faults import Faults
-from tests.support.google_cloud.pubsub import PubSub
-from tests.support.google_cloud.timeline import Timeline, seconds_of, stamp
+from tests.support.google_cloud.logging import Logs
+from tests.support.google_cloud.metrics import LOGGED, PUBSUB
+from tests.support.google_cloud.pubsub import SAMPLED_EVERY, PubSub
+from tests.support.google_cloud.timeline import Timeline, duration, seconds_of, stamp
 
 HOST = "monitoring.googleapis.com"
-SUBSCRIPTION = "pubsub.googleapis.com/subscription/"
+SUBSCRIPTION, TOPIC = f"{PUBSUB}subscription/", f"{PUBSUB}topic/"
 MEASURED = {f"{SUBSCRIPTION}oldest_unacked_message_age": 1, f"{SUBSCRIPTION}num_undelivered_messages": 2}
+Labels = Mapping[str, str]
+
+
+# At which second of a minute Pub/Sub looks at its topics: any will do.
+SECOND = 37
+
+
+class Point(NamedTuple):
+    at: float
+    value: int
 
 
 class Monitoring:
     """Of one project."""
 
-    def __init__(self, pubsub: PubSub, time: Timeline, faults: Faults) -> None:
+    def __init__(self, pubsub: PubSub, logs: Logs, time: Timeline, faults: Faults) -> None:
         self.alerts: dict[str, Document] = {}
         self.channels: dict[str, Document] = {}
-        self.dashboards: dict[str, Document] = {}
+        self._dashboards = Dashboards(logs)
         self._pubsub = pubsub
+        self._logs = logs
         self._time = time
         self._faults = faults
         self._numbers = itertools.count(1)
@@ -36,8 +52,11 @@ class Monitoring:
             shelf = _Shelf(collection, found, check, self._numbers, self._check_unused)
             shelf.routes(routes, base)
         routes.add("GET", f"{base}/timeSeries", self._series)
-        shelf = _Shelf("dashboards", self.dashboards, lambda document: None, self._numbers)
-        shelf.routes(routes, f"{HOST}/v1/projects/*")
+        self._dashboards.routes(routes)
+
+    @property
+    def dashboards(self) -> dict[str, Document]:
+        return self._dashboards.found
 
     def _check_alert(self, policy: Document) -> None:
         if not policy.get("conditions") or policy.get("combiner") not in (
@@ -57,39 +76,107 @@ class Monitoring:
         if used and not force:
             raise Refusal(400, f"The channel {name} is used by alert policies.", "FAILED_PRECONDITION")
 
-    @staticmethod
-    def _check_condition(threshold: Document) -> None:
-        for given in filter(None, (threshold.get("filter", " "), threshold.get("denominatorFilter"))):
-            if "resource.type" not in given or "metric.type" not in given:
-                raise Refusal(400, "The filter must name a metric and a resource.")
+    def _check_condition(self, threshold: Document) -> None:
+        for which in ("filter", "denominatorFilter"):
+            if which == "filter" or threshold.get(which):
+                self._check_query(threshold.get(which, ""), threshold)
         if threshold.get("comparison") != "COMPARISON_GT" or not threshold.get("duration", "").endswith("s"):
             raise Refusal(400, "The condition compares nothing.")
         if "denominatorFilter" in threshold and "denominatorAggregations" not in threshold:
             raise Refusal(400, "A ratio needs aggregations of both.")
 
-    def _series(self, request: Request, project: str) -> Document:
-        """The samples between two times that have arrived by now."""
-        wanted = request.query["filter"]
-        metric = next((m for m in MEASURED if f'"{m}"' in wanted), None)
-        if metric is None:
-            raise Refusal(400, "The filter names no metric that the fake has.")
-        named = re.search(r'resource\.labels?\.subscription_id ?= ?"([^"]+)"', wanted)
-        names = [named[1]] if named else list(self._pubsub.samples)
-        start, end = (seconds_of(request.query[f"interval.{edge}Time"]) for edge in ("start", "end"))
-        end = min(end, self._time.now - self._faults.metrics_late)
-        series = [self._one(metric, name, start, end) for name in names]
-        return {"timeSeries": [one for one in series if one["points"]]}
+    def _check_query(self, given: str, threshold: Document) -> None:
+        query = metrics.read(given, self._logs.metrics)
+        if not query.names_resource:
+            raise Refusal(400, "The filter must name a metric and a resource.")
+        for aggregation in threshold.get("aggregations", []):
+            metrics.check_aggregation(query.metric, aggregation)
 
-    def _one(self, metric: str, name: str, start: float, end: float) -> Document:
-        points: list[Any] = []
-        for sample in self._pubsub.samples.get(name, []):
-            if start <= sample.at <= end:
-                interval = {"startTime": stamp(sample.at), "endTime": stamp(sample.at)}
-                value = {"int64Value": str(int(sample[MEASURED[metric]]))}
-                points.insert(0, {"interval": interval, "value": value})
-        resource = {"type": "pubsub_subscription", "labels": {"subscription_id": name}}
-        kinds = {"metricKind": "GAUGE", "valueType": "INT64"}
-        return {"metric": {"type": metric}, "resource": resource, **kinds, "points": points}
+    def _series(self, request: Request, project: str) -> Document:
+        """What was measured between two times, as far as it has arrived by now."""
+        query = metrics.read(request.query["filter"], self._logs.metrics)
+        end = seconds_of(request.query["interval.endTime"])
+        start = seconds_of(request.query.get("interval.startTime", request.query["interval.endTime"]))
+        arrived = min(end, self._time.now - self._faults.metrics_late)
+        found = []
+        for labels, points in self._measured(query.type):
+            within = [point for point in points if start <= point.at <= arrived]
+            if query.takes(labels) and within:
+                found.append((labels, within))
+        if query.type in self._faults.unmeasured:
+            if query.type.startswith(LOGGED):
+                raise Refusal(404, f"Cannot find metric(s) that match type = {query.type!r}.")
+            found = []
+        if "aggregation.perSeriesAligner" in request.query:
+            found = _aggregated(query.metric, found, request.query, end)
+        return {"timeSeries": [_document(query, labels, points) for labels, points in found]}
+
+    def _measured(self, metric: str) -> Iterator[tuple[Labels, list[Point]]]:
+        """The series of a metric, as they are; of some nothing is known here."""
+        if metric in MEASURED:
+            for name, samples in self._pubsub.samples.items():
+                points = [Point(sample.at, int(sample[MEASURED[metric]])) for sample in samples]
+                yield {"resource.label.subscription_id": name}, points
+        elif metric == f"{TOPIC}message_sizes":
+            for name, times in self._pubsub.published.items():
+                yield {"resource.label.topic_id": name}, [Point(_sampled(at), 1) for at in times]
+        elif metric == f"{SUBSCRIPTION}push_request_count":
+            for name, times in self._pubsub.acknowledged.items():
+                labels = {"resource.label.subscription_id": name, "metric.label.response_class": "ack"}
+                yield labels, [Point(_sampled(at), 1) for at in times]
+        elif metric.startswith(LOGGED):
+            for counted in self._logs.counted(metric.removeprefix(LOGGED)):
+                labels = {f"metric.label.{label}": value for label, value in counted.labels.items()}
+                yield labels, [Point(counted.at, 1)]
+
+
+def _sampled(at: float) -> float:
+    """When Pub/Sub notices what has happened: once in a minute."""
+    return math.ceil((at - SECOND) / SAMPLED_EVERY) * SAMPLED_EVERY + SECOND
+
+
+Series = list[tuple[Labels, list[Point]]]
+
+
+def _aggregated(metric: metrics.Metric, series: Series, query: Mapping[str, str], end: float) -> Series:
+    """Per period, counted back from the end, and over all series that have some labels in common."""
+    given = (name.partition(".") for name in query if name.startswith("aggregation."))
+    asked = {name: query[f"{prefix}.{name}"] for prefix, _, name in given}
+    metrics.check_aggregation(metric, asked)
+    field = asked.get("groupByFields", "").replace("labels", "label")
+    period, unite = duration(asked["alignmentPeriod"]), max if "MAX" in asked["perSeriesAligner"] else sum
+    groups: dict[str, dict[float, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for labels, points in series:
+        for point in points:
+            at = end - ((end - point.at) // period) * period
+            groups[labels.get(field, "")][at].append(point.value)
+    found: Series = []
+    for value, periods in groups.items():
+        united = [Point(at, unite(values)) for at, values in sorted(periods.items())]
+        found.append(({field: value} if field else {}, united))
+    return found
+
+
+def _document(query: metrics.Query, labels: Labels, points: list[Point]) -> Document:
+    def of(whose: str) -> dict[str, str]:
+        prefix = f"{whose}.label."
+        return {name.removeprefix(prefix): v for name, v in labels.items() if name.startswith(prefix)}
+
+    return {
+        "metric": {"type": query.type, "labels": of("metric")},
+        "resource": {"type": query.metric.resource, "labels": of("resource")},
+        "metricKind": query.metric.kind,
+        "valueType": query.metric.value,
+        "points": [_point(query.metric, point) for point in reversed(points)],
+    }
+
+
+def _point(metric: metrics.Metric, point: Point) -> Document:
+    is_distribution = metric.value == "DISTRIBUTION"
+    value: Document = {"int64Value": str(point.value)}
+    if is_distribution:
+        value = {"distributionValue": {"count": str(point.value)}}
+    return {"interval": {"startTime": stamp(point.at), "endTime": stamp(point.at)}, "value": value}
 
 
 class _Shelf:

@@ -36,6 +36,8 @@ def taken(plane: ControlPlane) -> dict[str, Any]:
         "services": {name: _service(s.document) for name, s in plane.run.found.items()},
         "repositories": set(plane.repositories.found),
         "alerts": {a["displayName"]: _without_number(a) for a in plane.monitoring.alerts.values()},
+        "metrics": {name: _stable(m) for name, m in plane.logs.metrics.items()},
+        "dashboards": {name: _stable(d) for name, d in plane.monitoring.dashboards.items()},
         "channels": [c["labels"] for c in plane.monitoring.channels.values()],
     }
 

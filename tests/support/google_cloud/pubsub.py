@@ -95,6 +95,10 @@ class PubSub:
         self.samples: dict[str, list[Sample]] = defaultdict(list)
         # Dead letters and how often each subscription pushed a message, for the tests.
         self.pushes: dict[str, int] = defaultdict(int)
+        # When the pushes of each subscription were acknowledged.
+        self.acknowledged: dict[str, list[float]] = defaultdict(list)
+        # When each message of a topic was published.
+        self.published: dict[str, list[float]] = defaultdict(list)
         self.push: Push = lambda endpoint, email, audience, body: 503
         self._iam = iam
         self._time = time
@@ -131,6 +135,7 @@ class PubSub:
         if any(len(k.encode()) > 256 or len(v.encode()) > 1024 for k, v in attributes.items()):
             raise Refusal(400, "An attribute is too long.")
         message = Message(str(next(self._ids)), data, dict(attributes), self._time.now)
+        self.published[name].append(self._time.now)
         if "messageRetentionDuration" in topic.document:
             topic.retained.append(message)
         for subscription in list(self.found.values()):
@@ -163,6 +168,7 @@ class PubSub:
         body = json.dumps(self._pushed(subscription, waiting)).encode()
         email, audience = token.get("serviceAccountEmail", ""), token.get("audience", "")
         if self.push(subscription.endpoint, email, audience, body) in ACKNOWLEDGED:
+            self.acknowledged[name].append(self._time.now)
             subscription.waiting.pop(number, None)
         else:
             self._again(subscription, waiting)

@@ -10,7 +10,7 @@ import io
 import json
 import zipfile
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -18,6 +18,8 @@ from urllib.parse import unquote
 from tests.support.google_cloud.exchange import Refusal, Reply
 from tests.support.google_cloud.functions import Image
 from tests.support.google_cloud.iam import Iam
+from tests.support.google_cloud.log_filters import SEVERITIES
+from tests.support.google_cloud.logging import Logs
 from tests.support.google_cloud.pubsub import PUBLISHER, PubSub
 from tests.support.google_cloud.run import Call, Instance
 from tests.support.google_cloud.timeline import Timeline
@@ -41,7 +43,7 @@ class Ran:
 class Simulation:
     """Starts instances, and knows what ran in them."""
 
-    def __init__(self, iam: Iam, pubsub: PubSub, time: Timeline) -> None:
+    def __init__(self, iam: Iam, pubsub: PubSub, logs: Logs, time: Timeline) -> None:
         self.ran: list[Ran] = []
         # Handlers that fail, by name, and those that fail for a type of events.
         self.failing: set[str] = set()
@@ -51,7 +53,10 @@ class Simulation:
         self.duplicates = 0
         # Handlers that reject everything, by name.
         self.rejecting: set[str] = set()
+        # How many of the next events are answered as published, and aren't.
+        self.losing = 0
         self.refusals: dict[str, int] = defaultdict(int)
+        self._logs = logs
         self._iam = iam
         self._pubsub = pubsub
         self._time = time
@@ -66,12 +71,20 @@ class Simulation:
             table = json.loads(unzipped.read(TABLE)) if TABLE in unzipped.namelist() else []
         return _Instance(self, image.target, account, dict(environment), dict(files), table)
 
-    def publish(self, account: str, topic: str, data: bytes, attributes: Mapping[str, str]) -> bool:
-        """Publish as an account; whether that was allowed."""
+    def publish(self, account: str, topic: str, data: bytes, attributes: Mapping[str, str]) -> str:
+        """Publish as an account, and give the message's id; empty where that is not allowed."""
         if not self._iam.permits(f"topics/{topic}", PUBLISHER, account):
-            return False
-        self._pubsub.publish(topic, data, attributes)
-        return True
+            return ""
+        if self.losing:
+            self.losing -= 1
+            return "0"
+        return self._pubsub.publish(topic, data, attributes)
+
+    def log(self, environment: Mapping[str, str], line: Mapping[str, Any]) -> None:
+        """Write the line of a delivery, as `flowhook.edge` does, unless the level leaves it out."""
+        level = environment.get("LOG_LEVEL", "INFO")
+        if SEVERITIES.index(line["severity"]) >= SEVERITIES.index(level):
+            self._logs.write(environment["K_SERVICE"], line)
 
     def run(self, handler: "_Handler", data: bytes, attributes: Mapping[str, str], revision: str) -> bool:
         """Run a handler, with `once` unless it has done this already; whether it succeeds."""
@@ -126,26 +139,29 @@ class _Instance:
         accepted = self._files[self._environment["WEBHOOK_SECRET_FILE"]].split()
         token = call.headers.get("authorization", "").removeprefix("Bearer ").encode()
         if token not in accepted:
-            return _json(401, {})
+            return self._answer(401, "unauthentic", headers_tried=["authorization"])
         try:
             event = json.loads(call.body)
         except ValueError:
             reason = {"reason": "not-json", "id": identity(call.body)}
             kept = self._publish("REJECTED_TOPIC", call.body, reason)
-            return _json(400 if kept else 503, {})
+            return self._answer(400, "not-json") if kept else self._answer(503, "undelivered")
+        noted = noted_of(event, call.body)
         if self._environment["DELIVERY"] == "inline":
             return self._handle_inline(call.body, event)
         published = self._publish("PUBSUB_TOPIC", call.body, attributes_of(event, call.body))
-        return _json(200, {"outcome": "published"}) if published else _json(503, {})
+        if not published:
+            return self._answer(503, "undelivered", **noted)
+        return self._answer(200, "published", **noted, messageId=published)
 
     def _handle_inline(self, body: bytes, event: Mapping[str, Any]) -> Reply:
-        attributes = attributes_of(event, body)
+        attributes, noted = attributes_of(event, body), noted_of(event, body)
         if attributes["entity_key"] == DOCTOR_KEY:
             self._publish("REJECTED_TOPIC", body, {**attributes, "handler": DOCTOR})
-            return _json(200, {"outcome": "handled"})
+            return self._answer(200, "handled", **noted, handlers=[], rejected=[DOCTOR])
         wanted = [name for name in self._table if self._matches(name, attributes)]
-        done = [self._run(name, body, attributes) for name in wanted]
-        return _json(200 if all(done) else 500, {"outcome": "handled"})
+        failed = [name for name in wanted if not self._run(name, body, attributes)]
+        return self._handled(200, noted, [name for name in wanted if name not in failed], failed)
 
     def _consume(self, call: Call) -> Reply:
         message = json.loads(call.body)["message"]
@@ -153,27 +169,45 @@ class _Instance:
         handler = unquote(call.path.lstrip("/"))
         if handler == REPLAY:
             handler = attributes.get("handler", "")
-        if handler == DOCTOR:
-            kept = self._publish(
-                "REJECTED_TOPIC", data, {**attributes, "handler": DOCTOR, "reason": "rejected"}
-            )
-            return Reply(204 if kept else 500)
-        if attributes.get("entity_key") == DOCTOR_KEY:
-            return Reply(204)
-        if handler not in self._table:
+        if handler not in (DOCTOR, *self._table) and attributes.get("entity_key") != DOCTOR_KEY:
             self._simulation.refusals[handler] += 1
-            return Reply(404)
-        if not self._matches(handler, attributes):
-            return Reply(204)
-        if handler in self._simulation.rejecting:
-            given = {**attributes, "handler": handler, "reason": "rejected"}
-            return Reply(204 if self._publish("REJECTED_TOPIC", data, given) else 500)
-        return Reply(200 if self._run(handler, data, attributes) else 500)
+            return self._answer(404, "unknown-handler")
+        return self._for_handler(handler, data, attributes)
 
     def _run(self, handler: str, data: bytes, attributes: Mapping[str, str]) -> bool:
         return self._simulation.run(self._table[handler], data, attributes, self._revision)
 
-    def _publish(self, variable: str, data: bytes, attributes: Mapping[str, str]) -> bool:
+    def _for_handler(self, handler: str, data: bytes, attributes: Mapping[str, str]) -> Reply:
+        noted = _noted(attributes, data, attributes.get("ce-subject", ""))
+        is_doctors = attributes.get("entity_key") == DOCTOR_KEY
+        if handler != DOCTOR and (is_doctors or not self._matches(handler, attributes)):
+            return self._answer(204, "ignored", **noted)
+        if handler in (DOCTOR, *self._simulation.rejecting):
+            given = {**attributes, "handler": handler, "reason": "rejected"}
+            if self._publish("REJECTED_TOPIC", data, given):
+                return self._answer(204, "handled", **noted, handlers=[], rejected=[handler])
+            return self._handled(204, noted, [], [handler])
+        done = self._run(handler, data, attributes)
+        return self._handled(204, noted, [handler] if done else [], [] if done else [handler])
+
+    def _handled(
+        self, status: int, noted: Mapping[str, Any], handlers: Sequence[str], failed: Sequence[str]
+    ) -> Reply:
+        if not failed:
+            return self._answer(status, "handled", **noted, handlers=[*handlers])
+        more = {"handlers": [*handlers], "failed": [*failed], "rejected": []}
+        return self._answer(500, "handler-failed", **noted, **more)
+
+    def _answer(self, status: int, outcome: str, **noted: Any) -> Reply:
+        """An answer, and its line in the log."""
+        severity = "ERROR" if status >= 500 else "WARNING" if status >= 400 else "INFO"
+        severity = "WARNING" if severity == "INFO" and noted.get("rejected") else severity
+        subject = f"{noted['event_type']} {noted['entity_path']}: " if "event_type" in noted else ""
+        line = {"message": f"{subject}{outcome}", **noted, "outcome": outcome, "status": status}
+        self._simulation.log(self._environment, {"severity": severity, **line, "milliseconds": 3.2})
+        return _json(status, {"outcome": outcome})
+
+    def _publish(self, variable: str, data: bytes, attributes: Mapping[str, str]) -> str:
         return self._simulation.publish(self._account, self._environment[variable], data, attributes)
 
     def _matches(self, handler: str, attributes: Mapping[str, str]) -> bool:
@@ -196,10 +230,21 @@ def attributes_of(event: Mapping[str, Any], body: bytes) -> dict[str, str]:
     collection = event["entityPath"].split("/")[-2]
     return {
         "ce-id": identity(body),
+        "ce-subject": event["entityPath"],
         "category": COLLECTIONS.get(collection, "other"),
         "operation": event["operationType"],
         "entity_key": event["entityKey"],
     }
+
+
+def noted_of(event: Mapping[str, Any], body: bytes) -> dict[str, str]:
+    """What a line says of its event."""
+    return _noted(attributes_of(event, body), body, event["entityPath"])
+
+
+def _noted(attributes: Mapping[str, str], body: bytes, path: str) -> dict[str, str]:
+    kind = f"{attributes.get('category', '')}.{attributes.get('operation', '')}"
+    return {"event_id": identity(body), "event_type": kind, "entity_path": path}
 
 
 def _json(status: int, document: Mapping[str, Any]) -> Reply:
