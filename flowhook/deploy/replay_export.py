@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from urllib.parse import unquote
 
 from flowhook.deploy import deployed, exports, journal, kept, letters, messages, moments, progress
 from flowhook.deploy.errors import DeployError
@@ -145,7 +146,7 @@ def _meant(run: Deployment, export: Export, sending: Sending, stay: Counter[str]
 
 def _not_for_it(run: Deployment, message: Pulled, seen: set[bytes]) -> str:
     """Why a letter is not for the handler; empty where it may be."""
-    owner = letters.handler_of(run.place, message.attributes)
+    owner = letters.handler_of(run.place, message.attributes) or _elsewhere(message)
     if owner not in ("", run.options.of or run.options.handler):
         return f"they are of {letters.printable(owner)[: letters.LONGEST]} (--of HANDLER sends another's)"
     # Not the id itself: those of a million letters are to fit into memory.
@@ -154,6 +155,12 @@ def _not_for_it(run: Deployment, message: Pulled, seen: set[bytes]) -> str:
         return "they are in the file already"
     seen.add(number)
     return ""
+
+
+def _elsewhere(message: Pulled) -> str:
+    """Whose it is in another installation; its name has no point, that of a handler has one."""
+    source = message.attributes.get(f"{letters.SOURCE}Subscription", "")
+    return next((unquote(part) for part in source.split("-") if "." in part), "")
 
 
 def _send(run: Deployment, export: Export, notes: Journal, sending: Sending, total: int) -> None:

@@ -95,6 +95,16 @@ def test_after_a_rename_those_of_the_old_name_go_to_the_new_one(spied: Desk) -> 
     assert f"1 are not sent: they are of {CHAT}" in ran.output
 
 
+def test_those_of_another_installation_are_its_handlers(spied: Desk) -> None:
+    """A person tries out here what has failed there."""
+    source = "CloudPubSubDeadLetterSourceSubscription"
+    names = [(1, f"my-staging-{CHAT}-0a1b2c3d"), (2, f"my-staging-{LOG}-0a1b2c3d")]
+    written(spied, *(line(number, attributes={source: name}) for number, name in names))
+    ran = again(spied, "--yes")
+    assert f"1 are not sent: they are of {LOG}" in ran.output
+    assert [message.data for message in sent(spied)] == [real_event(1)]
+
+
 def test_bodies_that_are_events_by_now_are_sent_and_others_are_told(spied: Desk) -> None:
     spied.plane.pubsub.publish(
         REJECTED, real_event(1), {"reason": "not-an-event", "problem": "{}", "id": "x"}
