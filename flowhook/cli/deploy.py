@@ -4,6 +4,7 @@
 """
 
 import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,12 +13,21 @@ from flowhook.cli.errors import CommandError
 from flowhook.deploy import commands
 from flowhook.deploy.errors import DeployError
 from flowhook.deploy.surroundings import Row, Surroundings, Visit
+from flowhook.deploy.terminal import Terminal, is_watched
 
 
 def run(words: Sequence[str]) -> int:
     """Run one of the commands. SIGTERM interrupts it as Ctrl-C does, so that it can clean up."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    return commands.main(words, Surroundings(Path.cwd(), ByHttp()))
+    return commands.main(words, surroundings())
+
+
+def surroundings() -> Surroundings:
+    """Those of this process: with a bar where standard error is a terminal."""
+    if not is_watched(sys.stderr):
+        return Surroundings(Path.cwd(), ByHttp())
+    terminal = Terminal(sys.stderr)
+    return Surroundings(Path.cwd(), ByHttp(), tell=terminal.tell, bar=terminal.bar)
 
 
 class ByHttp:

@@ -1,16 +1,14 @@
 """What is kept for somebody to look at: dead letters and rejected bodies, which can be sent again."""
 
-import base64
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
-from flowhook.deploy import backlog, deployed, letters, messages, moments, pausing
+from flowhook.deploy import backlog, deployed, exports, letters, messages, moments, pausing, progress
 from flowhook.deploy.errors import DeployError
 from flowhook.deploy.letters import Letter, Selection
 from flowhook.deploy.messages import Pulled
@@ -51,12 +49,12 @@ def act(run: Deployment, box: str) -> None:
 
 def list_all(run: Deployment, box: str) -> None:
     """Show a line of each; nothing is taken away."""
-    found, seen = looked_at(run, box)
+    found, look = looked_at(run, box)
     if run.options.json:
         run.around.show(json.dumps([vars(letter) for letter in found], indent=2))
     elif found:
         run.around.show(letters.table([letters.HEADER, *map(letters.row, found)]))
-    run.tell(f"{len(found)} {box}; {_seen(run, box, seen)}.")
+    run.tell(f"{len(found)} {box}; {_seen(run, box, look)}.")
 
 
 def show(run: Deployment, box: str) -> None:
@@ -75,42 +73,48 @@ def show(run: Deployment, box: str) -> None:
 
 def redrive(run: Deployment, box: str) -> None:
     """Send again, each to the handler whose it is, and acknowledge it once it has been published."""
-    found, seen = looked_at(run, box)
-    run.tell(f"{_told(found)}; {_seen(run, box, seen)}.")
+    found, look = looked_at(run, box)
+    run.tell(f"{_told(found)}; {_seen(run, box, look)}.")
     if run.options.dry_run or not found:
         run.tell("Nothing has been sent.")
         return
     agreed(run, f"Send {len(found)} {box} again?")
     sent, stay = Counter[str](), Counter[str]()
-    with reading(run.api, run.place, run.place.called(box)) as look:
+    with (
+        progress.shown(run, len(found)) as at,
+        reading(run.api, run.place, run.place.called(box)) as look,
+    ):
         for batch in look.batches():
             send(run, look, list(_addressed(run, box, _of(run, batch), stay)), sent)
-            run.tell(f"{sent.total()} of {len(found)} sent")
+            at(sent.total())
     for why, count in sorted(stay.items()):
         run.tell(f"{count} stay: {why}")
+    if (unseen := len(found) - sent.total() - stay.total()) > 0:
+        run.tell(f"{unseen} were not seen again, and stay: run it once more in a minute")
     run.tell(f"Sent again: {', '.join(f'{n} to {who}' for who, n in sorted(sent.items())) or 'none'}.")
 
 
 def export(run: Deployment, box: str) -> None:
     """Write them into a file, bodies included; nothing is taken away."""
-    with _file(run, box) as (path, file), reading(run.api, run.place, run.place.called(box)) as look:
-        count = sum(_write(file, _of(run, batch)) for batch in look.batches())
-    run.tell(f"{count} {box} are in {path}, which only you can read; {_seen(run, box, look.seen)}.")
+    path = _path(run, box)
+    with exports.created(path) as file, reading(run.api, run.place, run.place.called(box)) as look:
+        count = sum(exports.write(file, _of(run, batch)) for batch in look.batches())
+    run.tell(f"{count} {box} are in {path}, which only you can read; {_seen(run, box, look)}.")
 
 
 def drop(run: Deployment, box: str) -> None:
     """Take them away, once each is in a file."""
-    found, seen = looked_at(run, box)
-    run.tell(f"{_told(found)}; {_seen(run, box, seen)}.")
+    found, look = looked_at(run, box)
+    run.tell(f"{_told(found)}; {_seen(run, box, look)}.")
     if run.options.dry_run or not found:
         run.tell("Nothing has been dropped.")
         return
     agreed(run, f"Export {len(found)} {box}, and drop them?")
-    count = 0
-    with _file(run, box) as (path, file), reading(run.api, run.place, run.place.called(box)) as look:
+    count, path = 0, _path(run, box)
+    with exports.created(path) as file, reading(run.api, run.place, run.place.called(box)) as look:
         for batch in look.batches():
             chosen = _of(run, batch)
-            count += _write(file, chosen)
+            count += exports.write(file, chosen)
             look.acknowledge(chosen)
     run.tell(f"{count} {box} are dropped, and in {path}, which only you can read.")
 
@@ -124,11 +128,11 @@ ACTIONS: dict[str, Callable[[Deployment, str], None]] = {
 }
 
 
-def looked_at(run: Deployment, box: str) -> tuple[list[Letter], int]:
-    """Those that are meant, the oldest first, and how many were seen; all are given back."""
+def looked_at(run: Deployment, box: str) -> tuple[list[Letter], Reading]:
+    """Those that are meant, the oldest first, and the look that saw them; all are given back."""
     with reading(run.api, run.place, run.place.called(box)) as look:
         found = [letters.read(run.place, m) for batch in look.batches() for m in _of(run, batch)]
-    return sorted(found, key=lambda letter: (letter.at, letter.id)), look.seen
+    return sorted(found, key=lambda letter: (letter.at, letter.id)), look
 
 
 def _chosen(run: Deployment, box: str) -> Iterator[Pulled]:
@@ -163,12 +167,13 @@ def _told(found: Sequence[Letter]) -> str:
     return ", ".join(f"{count} of {who}" for who, count in sorted(counts.items())) or "none is meant"
 
 
-def _seen(run: Deployment, box: str, seen: int) -> str:
+def _seen(run: Deployment, box: str, look: Reading) -> str:
     """Pub/Sub can't browse, so what was seen need not be all."""
+    newer = f", and {look.newer} newer than this command (by the clock here)" if look.newer else ""
     if run.options.emulator:
-        return f"{seen} seen"
+        return f"{look.seen} seen{newer}"
     about = backlog.measured(run.api, run.place, run.place.called(box)).count
-    return f"{seen} seen of about {max(about, seen)}" if about is not None else f"{seen} seen"
+    return f"{look.seen} seen{newer}{f' of about {max(about, look.seen)}' if about is not None else ''}"
 
 
 # --- sending again ---
@@ -177,6 +182,8 @@ def _seen(run: Deployment, box: str, seen: int) -> str:
 def _addressed(run: Deployment, box: str, chosen: Sequence[Pulled], stay: Counter[str]) -> Iterator[Parcel]:
     for message in chosen:
         try:
+            if message.attributes.get("handler") == deployed.DOCTOR:
+                raise Stays("they are the doctor's, and of no use to anybody")
             yield ADDRESSES[box](run, message)
         except Stays as reason:
             stay[str(reason)] += 1
@@ -241,7 +248,14 @@ def _subscriptions(run: Deployment, handler: str) -> list[dict[str, dict[str, st
     return [run.state.found["subscription", name] for name in names]
 
 
-def send(run: Deployment, look: Reading, parcels: Sequence[Parcel], sent: Counter[str]) -> None:
+class Source(Protocol):
+    """What letters are taken from."""
+
+    def acknowledge(self, done: Sequence[Pulled]) -> None:
+        """Have these not come again: they have been published."""
+
+
+def send(run: Deployment, source: Source, parcels: Sequence[Parcel], sent: Counter[str]) -> None:
     """Publish, then acknowledge, a request's worth at a time."""
     by_id = {parcel.message.id: parcel for parcel in parcels}
     for topic in dict.fromkeys(parcel.topic for parcel in parcels):
@@ -249,7 +263,7 @@ def send(run: Deployment, look: Reading, parcels: Sequence[Parcel], sent: Counte
             given = [(m.data, by_id[m.id].attributes) for m in group]
             with _bounded(run, len(group)):
                 messages.publish(run.api, run.place, topic, given)
-                look.acknowledge(group)
+                source.acknowledge(group)
             sent.update(attributes.get("handler", "all handlers") for _, attributes in given)
 
 
@@ -266,29 +280,7 @@ def _bounded(run: Deployment, count: int) -> Iterator[None]:
 # --- files ---
 
 
-@contextmanager
-def _file(run: Deployment, box: str) -> Iterator[tuple[Path, IO[bytes]]]:
-    """A new file that only its owner can read. Raises DeployError where there is one already."""
+def _path(run: Deployment, box: str) -> Path:
+    """Where an export goes."""
     stamp = moments.stamp(run.api.clock.now()).replace(":", "").replace("-", "")
-    path = run.around.folder / (run.options.output or f"export-{run.place.called(box)}-{stamp}.jsonl")
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as error:
-        raise DeployError(f"--output {path}: {error.strerror}") from None
-    with os.fdopen(descriptor, "wb") as file:
-        yield path, file
-
-
-def _write(file: IO[bytes], chosen: Sequence[Pulled]) -> int:
-    """A line of JSON each, on the disk before this returns; gives how many."""
-    for message in chosen:
-        document = {
-            "messageId": message.id,
-            "publishTime": message.published,
-            "attributes": dict(message.attributes),
-            "data": base64.b64encode(message.data).decode(),
-        }
-        file.write(json.dumps(document).encode() + b"\n")
-    file.flush()
-    os.fsync(file.fileno())
-    return len(chosen)
+    return run.around.folder / (run.options.output or f"export-{run.place.called(box)}-{stamp}.jsonl")

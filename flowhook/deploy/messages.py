@@ -1,8 +1,13 @@
-"""Messages, for the little that a deployment sends and looks at itself: publish, pull, acknowledge, tap."""
+"""Messages, for the little that a deployment sends and looks at itself: publish, pull, acknowledge, tap.
+
+They go over REST like all else here, not through google-cloud-pubsub's clients: that publisher goes on
+sending after its caller has given up, while here nothing may be acknowledged before it is published, and one
+session has the login, the proxy, the catalogue of what passes by itself, and the tests' control plane.
+"""
 
 import base64
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +17,7 @@ from flowhook.deploy.resources import OURS, Place
 from flowhook.deploy.rest import Api
 
 PULLED_AT_ONCE = 100
+HELD_AT_ONCE = 1000
 # Bytes; a request may have 10 MB, and a message is at most as long: https://cloud.google.com/pubsub/quotas
 PUBLISHED_AT_ONCE = 8_000_000
 # The label of a tap: when it was created, in seconds since 1970.
@@ -55,17 +61,19 @@ def acknowledge(api: Api, place: Place, subscription: str, messages: Sequence[Pu
         api.request("POST", f"{_address(place, subscription)}:acknowledge", {"ackIds": ids})
 
 
-def release(api: Api, place: Place, subscription: str, ack_ids: Sequence[str]) -> None:
-    """Have messages delivered again at once."""
-    body = {"ackIds": list(ack_ids), "ackDeadlineSeconds": 0}
-    api.request("POST", f"{_address(place, subscription)}:modifyAckDeadline", body)
+def hold(api: Api, place: Place, subscription: str, ack_ids: Sequence[str], seconds: int) -> None:
+    """Have messages not delivered again for so many seconds; with 0 they are at once."""
+    for start in range(0, len(ack_ids), HELD_AT_ONCE):
+        body = {"ackIds": [*ack_ids[start : start + HELD_AT_ONCE]], "ackDeadlineSeconds": seconds}
+        api.request("POST", f"{_address(place, subscription)}:modifyAckDeadline", body)
 
 
-def groups(messages: Sequence[Pulled]) -> Iterator[list[Pulled]]:
+def groups(messages: Iterable[Pulled]) -> Iterator[list[Pulled]]:
     """The same in groups, each of which fits into one request to publish."""
     group: list[Pulled] = []
     for message in messages:
-        if group and sum(map(_size, group)) + _size(message) > PUBLISHED_AT_ONCE:
+        is_full = sum(map(_size, group)) + _size(message) > PUBLISHED_AT_ONCE
+        if group and (is_full or len(group) == PULLED_AT_ONCE):
             yield group
             group = []
         group.append(message)

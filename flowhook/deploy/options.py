@@ -102,6 +102,9 @@ class Options:
     until: str = ""
     rename: str = ""
     output: str = ""
+    # What to replay instead of the topic, and whose letters there.
+    file: str = ""
+    of: str = ""
     again: bool = False
     body: bool = False
     failed: bool = False

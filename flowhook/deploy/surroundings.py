@@ -104,3 +104,5 @@ class Surroundings:
     show: Callable[[str], None] = show
     ask: Callable[[str], bool | None] = ask
     on_a_terminal: Callable[[], bool] = on_a_terminal
+    # Rewrites one line of a terminal, and ends it with an empty text; None where nobody watches one.
+    bar: Callable[[str], None] | None = None

@@ -153,17 +153,23 @@ Pushes to a paused handler again: first what has waited.
     ),
     "replay": Usage(
         f"""Usage: ./deploy.sh replay HANDLER --since 2h [--to T] [--type packets.*] [--entity PATH]
-       {PLACE} [--dry-run] [--yes]
+       ./deploy.sh replay HANDLER --file EXPORT [--of HANDLER] [--again] [--since T] [--to T] [--type T] ...
+       {PLACE} [--dry-run] [--yes] [--emulator]
 
 Sends the events of a time to this handler again, and to no other, as far as the topic still has them
-(RETENTION_DAYS). A handler with once=True runs once more for each, once a replay. Interrupted, run it again
-with the same words within a day: it goes on.
+(RETENTION_DAYS), or those of an export. A handler with once=True runs once more for each, once a replay.
+Interrupted, run it again with the same words: it goes on.
 
   --since 2h           2 hours ago, or a time (2026-05-01T08:00Z); --from is the same
   --to T               until then; default: now
+  --file EXPORT        the letters of this file, which dead-letters export or rejected export has written; a
+                       file beside it notes which of them are sent
+  --of HANDLER         those of this handler, after a rename; default: the one that they are sent to
+  --again              send a file once more that has been sent whole
+  --emulator           act on the emulator at PUBSUB_EMULATOR_HOST
 """,
-        (*WHERE, "type", "entity", "since", "from", "to"),
-        ("dry-run", "yes"),
+        (*WHERE, "type", "entity", "since", "from", "to", "file", "of"),
+        ("dry-run", "yes", "again", "emulator"),
         ("handler",),
     ),
     "audit": Usage(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -42,6 +43,8 @@ class Mutant(NamedTuple):
 
 LIFE, LOSS, FAULTS = "test_stories.py", "test_stories_loss.py", "test_stories_faults.py"
 INTERRUPTED, HANDS = "test_stories_interrupted.py", "test_stories_hands.py"
+PAUSING, LETTERS, REPLAYS = "test_stories_pausing.py", "test_stories_letters.py", "test_stories_replay.py"
+INCIDENT, EXPORTS = "test_stories_incident.py", "test_stories_export.py"
 MEASURING, AUDIT = "test_stories_measuring.py", "test_stories_audit.py"
 TAIL = "test_stories_tail.py"
 
@@ -61,6 +64,9 @@ PUBLISHED = """            messages.publish(api, place, place.called("dead-lette
 """
 ACKNOWLEDGED = """            messages.acknowledge(api, place, subscription, waiting)
 """
+# Those of kept.send.
+PARCELS = f"{IN_IF}messages.publish(run.api, run.place, topic, given)\n"
+TAKEN = f"{IN_IF}source.acknowledge(group)\n"
 
 MUTANTS = (
     # The order that loses nothing.
@@ -472,6 +478,234 @@ MUTANTS = (
         "    return True\n    answer",
         f"{LIFE}::says_so",
     ),
+    # Pausing.
+    Mutant(
+        "a pause without its date",
+        "pausing.py",
+        '{"labels": {PAUSED: since}, "pushConfig": {}}',
+        '{"labels": {PAUSED: "1"}, "pushConfig": {}}',
+        f"{PAUSING}::since_when",
+    ),
+    Mutant(
+        "resumed without the token",
+        "pausing.py",
+        '{"labels": labels, "pushConfig": config}',
+        '{"labels": labels, "pushConfig": {"pushEndpoint": config["pushEndpoint"]}}',
+        f"{PAUSING}::afterwards",
+    ),
+    Mutant(
+        "an alert about what is paused",
+        "pausing.py",
+        "plan.is_pushed(run.place, name) and PAUSED not in",
+        "plan.is_pushed(run.place, name) or PAUSED not in",
+        f"{PAUSING}::keeps_quiet",
+    ),
+    # Letters.
+    Mutant(
+        "a letter that is acknowledged before it is sent",
+        "kept.py",
+        PARCELS + TAKEN,
+        TAKEN + PARCELS,
+        f"{INCIDENT}::reaches",
+    ),
+    Mutant(
+        "a letter that is not acknowledged",
+        "kept.py",
+        TAKEN,
+        "",
+        f"{LETTERS}::no_other",
+    ),
+    Mutant(
+        "a letter for everybody",
+        "kept.py",
+        "return Parcel(message, run.place.called(REPLAY), given)",
+        "return Parcel(message, run.place.called(EVENTS), given)",
+        f"{LETTERS}::no_other",
+    ),
+    Mutant(
+        "letters for who is paused",
+        "kept.py",
+        "if any(PAUSED in s.get",
+        "if not any(True or s.get",
+        f"{LETTERS}::stays",
+    ),
+    Mutant(
+        "letters that are looked at and kept",
+        "reading.py",
+        "        look.release()\n",
+        "        pass\n",
+        f"{LETTERS}::takes_nothing_away",
+    ),
+    Mutant(
+        "letters that come back while they are read",
+        "reading.py",
+        "            self._renew()\n",
+        "",
+        f"{LETTERS}::held",
+    ),
+    Mutant(
+        "what comes back is sent for ever",
+        "reading.py",
+        "for m in waiting if not self._is_old(m))",
+        "for m in waiting if False)",
+        f"{LETTERS}::for_ever",
+    ),
+    Mutant(
+        "the first empty answer is the end of the letters",
+        "reading.py",
+        "clock.now() - came_at < self.quiet",
+        "clock.now() - came_at < 0",
+        f"{REPLAYS}::comes_late",
+    ),
+    Mutant(
+        "letters not seen again are not told",
+        "kept.py",
+        "- stay.total()) > 0:",
+        "- stay.total()) < 0:",
+        f"{LETTERS}::not_seen_again",
+    ),
+    Mutant(
+        "dropped without an export",
+        "kept.py",
+        "            count += exports.write(file, chosen)\n",
+        "            count += len(chosen)\n",
+        f"{LETTERS}::exports_first",
+    ),
+    # Replays.
+    Mutant(
+        "a replay that is sought again",
+        "replay.py",
+        'if SOUGHT not in found["labels"] and not',
+        "if not",
+        f"{REPLAYS}::given_up",
+    ),
+    Mutant(
+        "a replay that is never sought",
+        "replay.py",
+        "        _seek(run, name, found)\n",
+        "        pass\n",
+        f"{REPLAYS}::was_sought",
+    ),
+    Mutant(
+        "a replay that a look gives up",
+        "replay.py",
+        "    return replace(begun, quiet=_quiet(run, bool(interrupted))), bool(interrupted)\n",
+        "    return replace(begun, quiet=_quiet(run, bool(interrupted))), False\n",
+        f"{REPLAYS}::given_up",
+    ),
+    Mutant(
+        "a dead run that hides what it had",
+        "replay.py",
+        '"ackDeadlineSeconds": _deadline(run)',
+        '"ackDeadlineSeconds": 600',
+        f"{REPLAYS}::hands",
+    ),
+    Mutant(
+        "a replay that doesn't wait for what it has counted",
+        "replay.py",
+        "            if sent.total() >= count:\n",
+        "            if sent:\n",
+        f"{REPLAYS}::comes_late",
+    ),
+    Mutant(
+        "a replay that forgets what it has counted",
+        "replay.py",
+        "        unfinished = sent < count\n",
+        "        unfinished = False\n",
+        f"{REPLAYS}::not_seen_again",
+    ),
+    Mutant(
+        "a replay without the handler's filter",
+        "replay.py",
+        '"filter": live.get("filter", "")',
+        '"filter": ""',
+        f"{REPLAYS}::alone",
+    ),
+    Mutant(
+        "a replay under another id each time",
+        "replay.py",
+        'return Replay(name, f"{labels[BEGAN]}-',
+        'return Replay(name, f"{run.api.clock.now()}-',
+        f"{INCIDENT}::reaches",
+    ),
+    Mutant(
+        "a replay for who is paused",
+        "replay.py",
+        '    if PAUSED in live["labels"]:\n',
+        "    if PAUSED in live:\n",
+        f"{REPLAYS}::paused",
+    ),
+    # Exports.
+    Mutant(
+        "an export that is sent twice",
+        "replay_export.py",
+        "last.digest == content.digest and",
+        "last.digest == content and",
+        f"{EXPORTS}::by_mistake",
+    ),
+    Mutant(
+        "an export of which nothing is noted",
+        "replay_export.py",
+        "        self._notes.sent(self.count)\n",
+        "",
+        f"{EXPORTS}::killed",
+    ),
+    Mutant(
+        "an export whose doubtful ones are not told",
+        "replay_export.py",
+        "                notes.sending(source.count + len(group))\n",
+        "",
+        f"{EXPORTS}::killed",
+    ),
+    Mutant(
+        "an export that became another one",
+        "replay_export.py",
+        "    if sending.digest != content.digest:\n",
+        "    if not sending.digest:\n",
+        f"{EXPORTS}::mixed",
+    ),
+    Mutant(
+        "an export that is written meanwhile",
+        "replay_export.py",
+        "                export.check_unchanged()\n",
+        "",
+        f"{EXPORTS}::while_it_is_sent",
+    ),
+    Mutant(
+        "an export for everybody's handler",
+        "replay_export.py",
+        'if owner not in ("", run',
+        'if owner in ("nobody", run.place.name, run',
+        f"{EXPORTS}::rename or dropped",
+    ),
+    Mutant(
+        "attributes that lie",
+        "replay_export.py",
+        "{**own, **known}",
+        "{**known, **own}",
+        f"{EXPORTS}::lie",
+    ),
+    Mutant(
+        "an export that is sent by two",
+        "journal.py",
+        "            _lock(descriptor)\n",
+        "            pass\n",
+        f"{EXPORTS}::two_at_once",
+    ),
+    Mutant(
+        "a broken line that is left out",
+        "exports.py",
+        '                raise DeployError(f"{self.path}: line {number} {mistake}") from None\n',
+        "                continue\n",
+        f"{EXPORTS}::no_letter or cut_off",
+    ),
+    Mutant(
+        "whole before it is",
+        "progress.py",
+        "int(share * 100):3",
+        "round(share * 100):3",
+        "test_progress.py::drawn_whole",
+    ),
 )
 
 
@@ -512,12 +746,13 @@ def copy_project(folder: Path) -> None:
             shutil.copy(source, folder)
 
 
-def survivors() -> str:
+def survivors(chosen: Iterable[Mutant]) -> str:
     """Not broken at all: a story that fails then would kill every mutant."""
+    files = sorted({mutant.stories.partition("::")[0] for mutant in chosen})
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         copy_project(folder)
-        return told(folder, *(f"tests/deploy/{file}" for file in (LIFE, LOSS, FAULTS)))
+        return told(folder, *(f"tests/deploy/{file}" for file in files))
 
 
 def main(*words: str) -> int:
@@ -525,7 +760,7 @@ def main(*words: str) -> int:
     chosen = [m for m in MUTANTS if not words or any(word in m.name for word in words)]
     if gone := [m.name for m in chosen if m.old not in (DEPLOYMENT / m.file).read_text()]:
         raise SystemExit(f"what these replace is not there any more: {', '.join(gone)}")
-    if failed := survivors():
+    if failed := survivors(chosen):
         raise SystemExit(f"nothing is broken, and yet: {failed}")
 
     def examine(mutant: Mutant) -> tuple[Mutant, str, float]:

@@ -93,6 +93,7 @@ REFUSED: list[tuple[str, str, Any, dict[str, str], int]] = [
     ("PUT", f"{PUBSUB}/subscriptions/new", {"topic": TOPIC, "ackDeadlineSeconds": 5}, {}, 400),
     ("PUT", f"{PUBSUB}/subscriptions/new", {"topic": TOPIC, "filter": "category = x"}, {}, 400),
     ("PUT", f"{PUBSUB}/subscriptions/new", {"topic": TOPIC, "expirationPolicy": {"ttl": "60s"}}, {}, 400),
+    ("PUT", f"{PUBSUB}/subscriptions/new", {"topic": TOPIC, "expirationPolicy": {"ttl": "86400s"}}, {}, 400),
     (
         "PUT",
         f"{PUBSUB}/subscriptions/new",

@@ -6,8 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from flowhook.deploy.reading import reading
+from flowhook.deploy.resources import Place
+from flowhook.deploy.rest import Api
 from tests.deploy.test_stories_pausing import name_of
-from tests.support.google_cloud.desk import CHAT, LOG, Desk, Ran
+from tests.support.google_cloud import picture
+from tests.support.google_cloud.client import Session, clock
+from tests.support.google_cloud.desk import CHAT, LOG, PROJECT, Desk, Ran
 from tests.support.google_cloud.exchange import Request
 from tests.support.google_cloud.flows import body, post
 from tests.support.google_cloud.simulated import attributes_of, identity
@@ -71,6 +76,16 @@ def test_a_list_says_whose_each_is_and_takes_nothing_away(deployed: Desk) -> Non
     assert waiting(deployed) == 251
     # Given back at once, not when the subscription's deadline has passed.
     assert len(rows(deployed.run("dead-letters", "list"))) == 251
+
+
+def test_a_clock_that_is_slow_hides_nothing_without_a_word(deployed: Desk) -> None:
+    """What is newer than the command is none of it, lest what comes back is sent for ever."""
+    bury(deployed, CHAT, event(1))
+    deployed.plane.time.advance(600)
+    bury(deployed, CHAT, event(2))
+    deployed.slow = 300.0
+    ran = deployed.run("dead-letters", "list")
+    assert "1 dead-letters; 1 seen, and 1 newer than this command (by the clock here)" in ran.output
 
 
 def test_an_empty_list_is_no_error(deployed: Desk) -> None:
@@ -207,21 +222,6 @@ def test_after_a_rename_they_go_to_the_new_one(deployed: Desk) -> None:
     assert waiting(deployed) == 0
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
-def test_killed_over_and_over_each_arrives_and_no_other_handler_gets_one(deployed: Desk, moment: str) -> None:
-    """250 letters are three requests to publish, and as many to acknowledge."""
-    bury(deployed, CHAT, *map(event, range(250)))
-    for number in (1, 2, 3, 4, 2, 1, 5, 3, 6, 4, 7, 8, 9):
-        deployed.killed(number, moment, "dead-letters", "redrive", "--yes")  # type: ignore[arg-type]
-        deployed.plane.time.advance(70)
-    assert deployed.run("dead-letters", "redrive", "--yes").status == 0
-    deployed.plane.time.advance(70)
-    ran = ran_for(deployed)
-    assert set(ran) == {CHAT}
-    assert set(ran[CHAT]) == {identity(event(number)) for number in range(250)}
-    assert waiting(deployed) == 0
-
-
 def test_a_failure_in_the_middle_says_how_many_may_be_sent_twice(deployed: Desk) -> None:
     bury(deployed, CHAT, *map(event, range(150)))
     deployed.plane.faults.refused[f"POST pubsub.googleapis.com/v1/projects/flows-demo-1/topics/{REPLAY}"] = (
@@ -239,6 +239,36 @@ def test_letters_as_large_as_pubsub_takes_go_one_by_one(deployed: Desk) -> None:
     ran = deployed.run("dead-letters", "redrive", "--yes")
     assert ran.status == 0, ran.output
     assert [len(request.document["messages"]) for request in published(ran)] == [1, 1, 1]
+
+
+def test_what_was_listed_and_is_not_seen_again_is_told(deployed: Desk) -> None:
+    bury(deployed, CHAT, *map(event, range(150)))
+    deployed.bar = lambda text: snatch(deployed) if "100 of" in text else None
+    ran = deployed.run("dead-letters", "redrive", "--yes")
+    assert "50 were not seen again, and stay: run it once more in a minute" in ran.output
+    assert f"Sent again: 100 to {CHAT}." in ran.output
+    deployed.plane.time.advance(60)
+    assert f"Sent again: 50 to {CHAT}." in deployed.run("dead-letters", "redrive", "--yes").output
+
+
+def snatch(desk: Desk) -> None:
+    """Have somebody else look at what is there."""
+    for kept in desk.plane.pubsub.found[DEAD].waiting.values():
+        kept.due, kept.ack_id = desk.plane.time.now + 60, "somebody-else"
+
+
+def test_what_is_looked_at_for_long_is_held_meanwhile(deployed: Desk) -> None:
+    """Five batches take two minutes, twice the subscription's deadline, and yet none comes again."""
+    bury(deployed, CHAT, *map(event, range(500)))
+    plane = deployed.plane
+    api = Api(Session(plane), clock(plane.time), deployed.told)
+    before = len(plane.log)
+    with reading(api, Place(PROJECT, "1", picture.REGION, "flowhook"), DEAD) as look:
+        for _ in look.batches():
+            plane.time.advance(25)
+    pulls = [request for request in plane.log[before:] if request.path.endswith(":pull")]
+    # The last three are empty: they are what proves the end.
+    assert (look.seen, len(pulls)) == (500, 5 + 3)
 
 
 # --- rejected ----------------------------------------------------------------------------------------------
@@ -259,6 +289,7 @@ def test_what_is_rejected_is_parsed_again_and_goes_where_it_belongs(deployed: De
     ran = deployed.run("rejected", "redrive", "--yes")
     assert ran.status == 0, ran.output
     assert "stay: they are no events" in ran.output
+    assert "stay: they are the doctor's" in ran.output
     deployed.plane.time.advance(30)
     assert ran_for(deployed)[LOG] == Counter([identity(mended)])
     assert ran_for(deployed)[CHAT] == Counter([identity(mended), identity(refused)])
@@ -272,7 +303,10 @@ def test_what_is_rejected_again_while_it_is_sent_is_not_sent_for_ever(deployed: 
     deployed.plane.simulation.rejecting.add(CHAT)
     data = real_event(1)
     deployed.plane.pubsub.publish(REJECTED, data, {**attributes_of(json.loads(data), data), "handler": CHAT})
+    # One that goes on for ever is ended here.
+    deployed.plane.kill_at(20, "before")
     ran = deployed.run("rejected", "redrive", "--handler", CHAT, "--yes")
+    assert not deployed.plane.revive()
     assert (ran.status, len(published(ran))) == (0, 1)
     deployed.plane.time.advance(30)
     assert data in [message.data for message in deployed.plane.pubsub.waiting(REJECTED)]

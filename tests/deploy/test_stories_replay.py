@@ -1,12 +1,14 @@
 """A handler gets the events of a time again, and nobody else does."""
 
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 
 from tests.deploy.test_stories_letters import REPLAY, ran_for
 from tests.deploy.test_stories_pausing import name_of
 from tests.support.google_cloud.desk import CHAT, LOG, Desk
+from tests.support.google_cloud.exchange import Killed
 from tests.support.google_cloud.flows import body, post
 
 
@@ -137,3 +139,65 @@ def test_one_that_failed_goes_on_with_what_is_left(deployed: Desk) -> None:
     assert deployed.run("replay", CHAT, "--since", "2h", "--yes").status == 0
     deployed.plane.time.advance(60)
     assert set(ran_for(deployed)[CHAT].values()) == {2}
+
+
+@pytest.mark.parametrize("end", ["dry run", "no", "nobody"])
+def test_what_was_interrupted_is_not_given_up_by_a_look_or_a_no(deployed: Desk, end: str) -> None:
+    send(deployed, range(150))
+    words = ("replay", CHAT, "--since", "2h")
+    interrupt(deployed, *words)
+    deployed.answers = [False] if end == "no" else []
+    ran = deployed.run(*words, *(["--dry-run"] if end == "dry run" else []))
+    assert "At least 50 events" in ran.output
+    assert len(litter(deployed)) == 1
+    assert f"50 sent to {CHAT}" in deployed.run(*words, "--yes").output
+    deployed.plane.time.advance(60)
+    assert set(ran_for(deployed)[CHAT].values()) == {2}
+
+
+def interrupt(desk: Desk, *words: str) -> None:
+    """Kill it at its second request to publish, before that has an effect."""
+    desk.bar = lambda text: desk.plane.kill_at(0, "before") if "100 of" in text else None
+    with suppress(Killed):
+        desk.run(*words, "--yes")
+    assert desk.plane.revive()
+    desk.bar = None
+
+
+def test_what_a_killed_run_had_in_its_hands_is_sent_by_the_next(deployed: Desk) -> None:
+    """It dies with all of it pulled, and the next run comes at once."""
+    send(deployed, range(150))
+    interrupt(deployed, "replay", CHAT, "--since", "2h")
+    ran = deployed.run("replay", CHAT, "--since", "2h", "--yes")
+    assert "At least 50 events" in ran.output
+    deployed.plane.time.advance(60)
+    assert set(ran_for(deployed)[CHAT].values()) == {2}
+    assert litter(deployed) == []
+
+
+def test_what_was_counted_and_comes_late_is_waited_for(deployed: Desk) -> None:
+    """What is pulled by somebody else between counting and sending comes back with its deadline."""
+    send(deployed, range(150))
+    deployed.bar = lambda text: snatch(deployed) if "100 of" in text else None
+    ran = deployed.run("replay", CHAT, "--since", "2h", "--yes")
+    assert f"150 sent to {CHAT}" in ran.output
+    assert litter(deployed) == []
+
+
+def snatch(desk: Desk, seconds: float = 60) -> None:
+    """Have what waits for the replay hidden for a while."""
+    (name,) = litter(desk)
+    for waiting in desk.plane.pubsub.found[name].waiting.values():
+        waiting.due, waiting.ack_id = desk.plane.time.now + seconds, "somebody-else"
+
+
+def test_what_was_counted_and_is_not_seen_again_is_told_and_stays(deployed: Desk) -> None:
+    send(deployed, range(150))
+    deployed.bar = lambda text: snatch(deployed, 600) if "100 of" in text else None
+    ran = deployed.run("replay", CHAT, "--since", "2h", "--yes")
+    assert f"100 sent to {CHAT}" in ran.output
+    assert "it goes on where it stopped" in ran.output
+    deployed.bar = None
+    deployed.plane.time.advance(600)
+    assert f"50 sent to {CHAT}" in deployed.run("replay", CHAT, "--since", "2h", "--yes").output
+    assert litter(deployed) == []

@@ -100,7 +100,13 @@ class Desk:
         self.gcloud = Gcloud(self.plane)
         self.flows = flows.Flows(self.plane)
         self.terminal = True
+        # Seconds by which the clock of this machine is late.
+        self.slow = 0.0
         self.answers: list[bool | None] = []
+        # Rewrites a line of the terminal, where a test wants to see it.
+        self.bar: Callable[[str], None] | None = None
+        # What else hears what a command says.
+        self.told: Callable[[str], None] = lambda text: None
         # When the person presses Ctrl-C, in the fake's time.
         self.leaves_at = float("inf")
         self._told: list[str] = []
@@ -158,7 +164,7 @@ class Desk:
             doctor=Doctor(self.plane, self._tell),
             login=lambda: Session(self.plane),
             gcloud=self.gcloud,
-            clock=Clock(lambda: self.plane.time.now, self._sleep),
+            clock=Clock(lambda: self.plane.time.now - self.slow, self._sleep),
             declared=lambda where: declared.read(json.loads((where / TABLE).read_text())),
             check_source=lambda where, environment: None,
             check_tests=lambda where: None,
@@ -166,6 +172,7 @@ class Desk:
             show=self._tell,
             ask=lambda question: self.answers.pop(0) if self.answers else None,
             on_a_terminal=lambda: self.terminal,
+            bar=self.bar,
         )
 
     def _sleep(self, seconds: float) -> None:
@@ -175,5 +182,6 @@ class Desk:
 
     def _tell(self, text: str) -> None:
         self._told.append(text)
+        self.told(text)
         if found := SHOWN.findall(text):
             self.flows.secret = found[-1].encode()

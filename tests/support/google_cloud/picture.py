@@ -47,8 +47,8 @@ def _stable(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _expires(document: dict[str, Any]) -> bool:
-    """Whether a subscription goes away by itself when nobody uses it for a day."""
-    return bool(document["expirationPolicy"].get("ttl") == "86400s")
+    """Whether a subscription goes away by itself when a command has died: those that last never do."""
+    return str(document["expirationPolicy"].get("ttl", "2678400s")) != "2678400s"
 
 
 def _without_number(alert: dict[str, Any]) -> dict[str, Any]:

@@ -334,7 +334,10 @@ class PubSub:
             raise Refusal(400, "The acknowledgement deadline is out of range.")
         if not 600 <= duration(given.get("messageRetentionDuration", "600s")) <= 31 * DAY:
             raise Refusal(400, "Invalid message retention duration.")
-        if duration(given.get("expirationPolicy", {}).get("ttl", "86400s")) < DAY:
+        kept = duration(given.get("messageRetentionDuration", "604800s"))
+        ttl = given.get("expirationPolicy", {}).get("ttl")
+        # Documented for clients, see peburrows/kane#38: none goes before what it keeps.
+        if ttl and duration(ttl) < max(DAY, kept):
             raise Refusal(400, "Invalid expiration policy.")
         filters.check(given.get("filter", ""))
         if given.get("pushConfig", {}).get("pushEndpoint"):

@@ -12,7 +12,7 @@ import zipfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from tests.support.google_cloud.exchange import Refusal, Reply
@@ -45,8 +45,12 @@ class Simulation:
 
     def __init__(self, iam: Iam, pubsub: PubSub, logs: Logs, time: Timeline) -> None:
         self.ran: list[Ran] = []
-        # Handlers that fail, by name.
+        # Handlers that fail, by name, and those that fail for a type of events.
         self.failing: set[str] = set()
+        self.failing_for: set[tuple[str, str]] = set()
+        # What handlers with `once` have done: handler, event, replay; and how many came once more.
+        self.ledger: set[tuple[str, str, str]] = set()
+        self.duplicates = 0
         # Handlers that reject everything, by name.
         self.rejecting: set[str] = set()
         # How many of the next events are answered as published, and aren't.
@@ -82,12 +86,24 @@ class Simulation:
         if SEVERITIES.index(line["severity"]) >= SEVERITIES.index(level):
             self._logs.write(environment["K_SERVICE"], line)
 
-    def run(self, handler: str, data: bytes, revision: str) -> bool:
-        """Run a handler; whether it succeeds."""
-        if handler in self.failing:
+    def run(self, handler: "_Handler", data: bytes, attributes: Mapping[str, str], revision: str) -> bool:
+        """Run a handler, with `once` unless it has done this already; whether it succeeds."""
+        name, type_ = handler.name, f"{attributes['category']}.{attributes['operation']}"
+        if name in self.failing or (name, type_) in self.failing_for:
             return False
-        self.ran.append(Ran(handler, identity(data), revision, self._time.now))
+        key = (name, identity(data), attributes.get("replay", ""))
+        if handler.once and key in self.ledger:
+            self.duplicates += 1
+            return True
+        self.ledger.add(key)
+        self.ran.append(Ran(name, identity(data), revision, self._time.now))
         return True
+
+
+class _Handler(NamedTuple):
+    name: str
+    patterns: list[str]
+    once: bool
 
 
 class _Instance:
@@ -105,7 +121,9 @@ class _Instance:
         self._account = account
         self._environment = environment
         self._files = files
-        self._table = {handler["name"]: handler["patterns"] for handler in table}
+        self._table = {
+            row["name"]: _Handler(row["name"], row["patterns"], row.get("once", False)) for row in table
+        }
 
     def call(self, call: Call) -> Reply:
         return self._receive(call) if self._target == "receive" else self._consume(call)
@@ -142,7 +160,7 @@ class _Instance:
             self._publish("REJECTED_TOPIC", body, {**attributes, "handler": DOCTOR})
             return self._answer(200, "handled", **noted, handlers=[], rejected=[DOCTOR])
         wanted = [name for name in self._table if self._matches(name, attributes)]
-        failed = [name for name in wanted if not self._simulation.run(name, body, self._revision)]
+        failed = [name for name in wanted if not self._run(name, body, attributes)]
         return self._handled(200, noted, [name for name in wanted if name not in failed], failed)
 
     def _consume(self, call: Call) -> Reply:
@@ -156,6 +174,9 @@ class _Instance:
             return self._answer(404, "unknown-handler")
         return self._for_handler(handler, data, attributes)
 
+    def _run(self, handler: str, data: bytes, attributes: Mapping[str, str]) -> bool:
+        return self._simulation.run(self._table[handler], data, attributes, self._revision)
+
     def _for_handler(self, handler: str, data: bytes, attributes: Mapping[str, str]) -> Reply:
         noted = _noted(attributes, data, attributes.get("ce-subject", ""))
         is_doctors = attributes.get("entity_key") == DOCTOR_KEY
@@ -166,7 +187,7 @@ class _Instance:
             if self._publish("REJECTED_TOPIC", data, given):
                 return self._answer(204, "handled", **noted, handlers=[], rejected=[handler])
             return self._handled(204, noted, [], [handler])
-        done = self._simulation.run(handler, data, self._revision)
+        done = self._run(handler, data, attributes)
         return self._handled(204, noted, [handler] if done else [], [] if done else [handler])
 
     def _handled(
@@ -190,7 +211,7 @@ class _Instance:
         return self._simulation.publish(self._account, self._environment[variable], data, attributes)
 
     def _matches(self, handler: str, attributes: Mapping[str, str]) -> bool:
-        halves = (pattern.partition(".")[::2] for pattern in self._table[handler])
+        halves = (pattern.partition(".")[::2] for pattern in self._table[handler].patterns)
         given = attributes["category"], attributes["operation"]
         return any(
             wanted in ("*", half) and (operation or "*") in ("*", given[1])
