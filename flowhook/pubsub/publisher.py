@@ -93,24 +93,22 @@ class Publisher:
 
     async def publish(self, topic: str, message: Message) -> str:
         """Return the message's id once it is acknowledged. Raises PublishFailed, within the timeout."""
+        loop = asyncio.get_running_loop()
+        pending = _Pending(message, loop.time() + self._timeout, loop.create_future())
         queue = self._topics.get(topic) or self._topic(topic)
+        queue.add(pending)
+        self._deadlines.add(pending.deadline, pending.acknowledged)
         try:
-            # Not in a variable: a failed future refers to this frame, by its exception's traceback.
-            return await self._queued(queue, message)
+            return await pending.acknowledged
         except TimeoutError:
             raise PublishFailed(
                 "Pub/Sub did not acknowledge it in time.",
                 f"It had {self._timeout:g} s (DELIVERY_TIMEOUT); {queue.last_failure}.",
                 topic=topic,
             ) from None
-
-    def _queued(self, queue: "_Topic", message: Message) -> asyncio.Future[str]:
-        """Queue a message; the future is that of its id."""
-        loop = asyncio.get_running_loop()
-        pending = _Pending(message, loop.time() + self._timeout, loop.create_future())
-        queue.add(pending)
-        self._deadlines.add(pending.deadline, pending.acknowledged)
-        return pending.acknowledged
+        finally:
+            # It refers to the exception, which refers to this frame: without this, they would form a cycle.
+            del pending
 
     def _topic(self, name: str) -> "_Topic":
         self._topics[name] = _Topic(name, self._service)
@@ -215,7 +213,7 @@ class _Topic:
             await self._service.ready()
         except UnavailableError as failure:
             self._slow_down(failure)
-        except Exception as error:  # noqa: BLE001 - as in `_encoded`
+        except Exception as error:  # noqa: BLE001 - it reaches whoever waits instead of dying with the task
             self._fail(error)
         else:
             return self._take()
@@ -236,10 +234,7 @@ class _Topic:
         room = MAX_CALL - CALL_OVERHEAD
         while self._queue and len(group) < MAX_GROUP:
             pending = self._queue[0]
-            # Messages are encoded when their group is formed: one by one it costs twice as much.
-            if not pending.acknowledged.done() and not pending.encoded:
-                self._encode(pending)
-            if pending.acknowledged.done():
+            if pending.acknowledged.done() or not self._encode(pending):
                 self._queue.popleft()
                 continue
             room -= len(pending.encoded)
@@ -248,25 +243,20 @@ class _Topic:
             group.append(self._queue.popleft())
         return group
 
-    def _encode(self, pending: _Pending) -> None:
-        """Encode a message, or fail it where no call can hold it."""
-        encoded = self._encoded(pending.message)
-        if isinstance(encoded, Exception):
-            pending.fail(encoded)
-        else:
-            pending.encoded = encoded
-
-    def _encoded(self, message: Message) -> bytes | Exception:
-        # Returned, so that no frame in its traceback refers to the future that fails with it.
+    def _encode(self, pending: _Pending) -> bool:
+        """Encode a message; False where no call can hold it, so that it fails. In groups this costs half."""
         try:
-            encoded = self._service.encode(message)
-            if len(encoded) > MAX_CALL - CALL_OVERHEAD:
-                raise InvalidError(f"{len(encoded)} bytes are more than a message may have")
+            pending.encoded = pending.encoded or self._service.encode(pending.message)
+            if len(pending.encoded) > MAX_CALL - CALL_OVERHEAD:
+                raise InvalidError(f"{len(pending.encoded)} bytes are more than a message may have")
         except InvalidError as refusal:
-            return _refused(self._name, refusal)
-        except Exception as error:  # noqa: BLE001 - it reaches whoever waits instead of dying with the task
-            return error
-        return encoded
+            pending.fail(_refused(self._name, refusal))
+        except Exception as error:  # noqa: BLE001 - as in `_next_group`
+            pending.fail(error)
+        fits = not pending.acknowledged.done()
+        # As in `Publisher.publish`.
+        del pending
+        return fits
 
     async def _publish(self, group: list[_Pending]) -> None:
         """Publish a group. What has to be tried again goes back to the head of the queue."""
@@ -274,29 +264,24 @@ class _Topic:
         if not group:
             return
         timeout = max(pending.deadline for pending in group) - asyncio.get_running_loop().time()
-        match await self._call([pending.encoded for pending in group], timeout):
-            case UnavailableError() as failure:
-                self._slow_down(failure)
-                self._queue.extendleft(reversed(group))
-                self._start_dispatcher()
-            case InvalidError() as refusal:
-                await self._find_refused(group, refusal)
-            case Exception() as error:
-                self._fail(error, group)
-            case ids:
-                self._pause, self.last_failure = 0.0, NO_FAILURE
-                for pending, message_id in zip(group, ids, strict=True):
-                    pending.succeed(message_id)
-
-    async def _call(self, encoded: Sequence[bytes], timeout: float) -> Sequence[str] | Exception:
-        """The ids of the messages, or why they have none; returned as in `_encoded`."""
         try:
-            ids = await self._service.call(self._name, encoded, timeout)
-            if len(ids) != len(encoded):
-                raise RuntimeError(f"Pub/Sub answered {len(ids)} ids for {len(encoded)} messages")
-        except Exception as error:  # noqa: BLE001 - as in `_encoded`
-            return error
-        return ids
+            ids = await self._service.call(self._name, [pending.encoded for pending in group], timeout)
+            published = list(zip(group, ids, strict=True))
+        except UnavailableError as failure:
+            self._slow_down(failure)
+            self._queue.extendleft(reversed(group))
+            self._start_dispatcher()
+        except InvalidError as refusal:
+            await self._find_refused(group, refusal)
+        except Exception as error:  # noqa: BLE001 - as in `_next_group`
+            self._fail(error, group)
+        else:
+            self._pause, self.last_failure = 0.0, NO_FAILURE
+            for pending, message_id in published:
+                pending.succeed(message_id)
+        finally:
+            # As in `Publisher.publish`.
+            del group
 
     async def _find_refused(self, group: list[_Pending], refusal: InvalidError) -> None:
         """Halve the group until each message that the service refuses stands alone."""
