@@ -6,9 +6,11 @@ import functools
 import importlib.util
 import io
 import json
+import os
 import re
 import statistics
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -292,7 +294,13 @@ def deploy(words: Sequence[str]) -> None:
 @functools.cache
 def options_of(*action: str) -> frozenset[str]:
     told = subprocess.run(
-        ["./deploy.sh", *action, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["./deploy.sh", *action, "--help"],
+        cwd=ROOT,
+        # With this Python it makes no other environment.
+        env={"PATH": os.environ["PATH"], "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return frozenset(re.findall(r"--[a-z-]+", told.stdout))
 

@@ -29,7 +29,8 @@ AT_GOOGLE = {"pubsub.credentials"}
 RUNS_HANDLERS = {
     *("assembly", "calling", "discovery", "events", "frozen", "handler", "once", "routing", "variables"),
 }
-OTHERS_ALWAYS = {"pydantic_core"}
+# Before Python 3.13 the framework imports the second one too.
+OTHERS_ALWAYS = {"pydantic_core", "typing_extensions"}
 OTHERS_PUBLISHES = {"cython_runtime", "google", "grpc"}
 OTHERS_AT_GOOGLE = {"certifi", "charset_normalizer", "cryptography", "idna", "requests", "urllib3"}
 OTHERS_RUNS_HANDLERS = {"annotated_types", "anyio", "handlers", "pydantic", "typing_inspection"}
