@@ -76,7 +76,7 @@ def test_a_ratio_is_that_of_the_rounds_and_a_lost_event_misses_its_target() -> N
         "requests/s at 64 clients ÷ empty-sync": (20, True),
         "CPU per event at 64 clients ÷ empty-async": (0.05, True),
         "cold start ÷ empty-async": (1, True),
-        "memory after load, MB": (60, True),
+        "memory after load at 64 clients, MB": (60, True),
         "events lost, broker killed under load": (1, False),
     }
     assert {figure: values[figure] for figure in expected} == expected
