@@ -8,8 +8,8 @@ time, with turns of the loop for all others between two of them.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from flowhook import runtime
 from flowhook.errors import Overloaded
@@ -79,6 +79,31 @@ class Room:
         self._give_back(self.size)
 
 
+class Pause:
+    """The time after a block of work in which no other may begin: as long as it took, up to `PAUSE`.
+
+    Not the loop's time, which stands still while no other code runs.
+    """
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    @property
+    def left(self) -> float:
+        """Seconds until it is over."""
+        return max(0.0, self._until - time.monotonic())
+
+    @contextmanager
+    def after(self) -> Iterator[None]:
+        """The block of work that it comes after."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            ended = time.monotonic()
+            self._until = ended + min(ended - began, PAUSE)
+
+
 class Admission:
     """Grants `capacity` bytes, first come, first served; whoever waits over `patience` seconds is refused.
 
@@ -91,14 +116,14 @@ class Admission:
         self._patience = patience
         self._heavy = 0
         self._turns = asyncio.Lock()
-        self._paused_until = 0.0
+        self._pause = Pause()
         self._waiting: deque[tuple[int, asyncio.Future[Room]]] = deque()
 
     @asynccontextmanager
     async def turn(self, size: int = 0) -> AsyncIterator[Room | None]:
         """Room for `size` bytes, if any, and the loop for a block of work. Raises Overloaded.
 
-        After the block, the next one may not begin for as long as it took, up to `PAUSE`.
+        A pause comes after the block.
         """
         try:
             async with asyncio.timeout(self._patience):
@@ -107,22 +132,14 @@ class Admission:
         except TimeoutError:
             raise Overloaded("Other large bodies came before it.") from None
         try:
-            await self._pause()
-            # Not the loop's time, which stands still while no other code runs.
-            began = time.monotonic()
-            try:
+            # Whoever comes next waits: a timer of the one before might outlive its loop, as in a test.
+            await asyncio.sleep(self._pause.left)
+            for _ in range(ITERATIONS):
+                await asyncio.sleep(0)
+            with self._pause.after():
                 yield room
-            finally:
-                ended = time.monotonic()
-                self._paused_until = ended + min(ended - began, PAUSE)
         finally:
             self._turns.release()
-
-    async def _pause(self) -> None:
-        # Whoever comes next waits: a timer of the one before might outlive its loop, as in a test.
-        await asyncio.sleep(max(0.0, self._paused_until - time.monotonic()))
-        for _ in range(ITERATIONS):
-            await asyncio.sleep(0)
 
     async def room(self, size: int) -> Room:
         """Room for `size` bytes; one that is larger than the capacity gets all of it. Raises Overloaded."""

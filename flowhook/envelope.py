@@ -27,7 +27,7 @@ from pydantic_core import SchemaValidator, ValidationError
 from pydantic_core import core_schema as cs
 
 from flowhook import runtime
-from flowhook.admission import PAUSE, SMALL, Admission, Room, memory_of
+from flowhook.admission import SMALL, Admission, Pause, Room, memory_of
 from flowhook.background import Background
 from flowhook.categories import OPERATIONS, classify
 from flowhook.errors import UnsupportedMediaType
@@ -136,27 +136,21 @@ class _Opening:
     """Makes events in a thread of its own, one at a time.
 
     It is not the loop's: handlers share those, and may occupy them all. A parse doesn't let the loop run
-    meanwhile, so after each event the thread pauses as `Admission.turn` does.
+    meanwhile, so the thread pauses after each event, as `Admission.turn` does.
     """
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="opening")
-        self._paused_until = 0.0
+        self._pause = Pause()
 
     async def run(self, make: "Callable[[], Event]") -> "Event":
         """What `make` returns."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, make)
 
     def _run(self, make: "Callable[[], Event]") -> "Event":
-        began = time.monotonic()
-        if began < self._paused_until:
-            time.sleep(self._paused_until - began)
-            began = time.monotonic()
-        try:
+        time.sleep(self._pause.left)
+        with self._pause.after():
             return make()
-        finally:
-            ended = time.monotonic()
-            self._paused_until = ended + min(ended - began, PAUSE)
 
 
 # By whether an event is heavy: one of 100 KB need not wait until one of megabytes is frozen.

@@ -2,7 +2,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -53,11 +53,11 @@ def logging_of_its_own() -> Iterator[None]:
     root.handlers, root.level = handlers, level
 
 
-# What the terminal prints at the end, and several processes collect.
-TABLES: dict[str, list[Any]] = {
-    "outages": tally.ROWS,
-    "handled once": tally.NOTES,
-    "deployments": workshop.ROWS,
+# What the terminal prints at the end, and several processes collect: the rows, and the lines that show them.
+TABLES: dict[str, tuple[list[Any], Callable[[], Iterable[str]]]] = {
+    "outages": (tally.ROWS, tally.table),
+    "handled once": (tally.NOTES, lambda: tally.NOTES),
+    "deployments": (workshop.ROWS, lambda: sorted(workshop.ROWS, key=lambda row: row.split()[0])),
 }
 
 
@@ -65,30 +65,23 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """In one of several processes: hand what was measured to the one that prints it."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
-        output["tables"] = TABLES
+        output["tables"] = {title: rows for title, (rows, _) in TABLES.items()}
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Take what another process has measured; one that died has nothing."""
     for title, rows in getattr(node, "workeroutput", {}).get("tables", {}).items():
-        TABLES[title].extend(rows)
+        TABLES[title][0].extend(rows)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what was measured in outages and deployments, for example; a passed test doesn't show it."""
-    if tally.ROWS:
-        terminalreporter.section("outages")
-        for line in tally.table():
-            terminalreporter.write_line(line)
-    if tally.NOTES:
-        terminalreporter.section("handled once")
-        for line in tally.NOTES:
-            terminalreporter.write_line(line)
-    if workshop.ROWS:
-        terminalreporter.section("deployments")
-        for line in sorted(workshop.ROWS, key=lambda row: row.split()[0]):
-            terminalreporter.write_line(line)
+    for title, (rows, lines) in TABLES.items():
+        if rows:
+            terminalreporter.section(title)
+            for line in lines():
+                terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from flowhook.deploy import backlog, counts, deployed, metrics, moments, plan
-from flowhook.deploy.counts import HOUR, MINUTE, Counts, Span
+from flowhook.deploy.counts import HOUR, MINUTE, Counts, Span, full_minute
 from flowhook.deploy.errors import DeployError
 from flowhook.deploy.rest import Document
 from flowhook.deploy.run import Deployment
@@ -63,19 +63,14 @@ def _times(run: Deployment) -> tuple[Span, Span]:
     if start < since:
         run.tell(f"Answers are counted since {moments.shown(since)} only, so that is where it begins.")
     # The minute in which counting began is not whole.
-    counted = Span(_minute(since) + MINUTE, _minute(now - LATE))
-    asked = Span(max(_minute(start), counted.start), min(_minute(end), counted.end))
+    counted = Span(full_minute(since) + MINUTE, full_minute(now - LATE))
+    asked = Span(max(full_minute(start), counted.start), min(full_minute(end), counted.end))
     if not SHORTEST <= asked.end - asked.start <= LONGEST:
         raise DeployError(
             f"from {moments.shown(asked.start)} to {moments.shown(asked.end)}: it must be 10 minutes to 42 "
             "days, and the last 10 minutes are not measured yet"
         )
     return asked, counted
-
-
-def _minute(moment: float) -> int:
-    """The full minute that it is in."""
-    return int(moment // MINUTE) * MINUTE
 
 
 def _counted_since(run: Deployment) -> float:
@@ -118,7 +113,7 @@ def _between_quiet_moments(asked: Span, looked: Span, counted: list[Counts]) -> 
 
 def _edge(asked: Span) -> int:
     """How far a quiet moment is looked for."""
-    return _minute(min(HOUR, (asked.end - asked.start) / 4))
+    return full_minute(min(HOUR, (asked.end - asked.start) / 4))
 
 
 def _wider(span: Span) -> Span:

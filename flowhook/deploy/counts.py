@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from flowhook.deploy import drain, metrics, moments
 from flowhook.deploy.errors import Refusal
-from flowhook.deploy.kinds import MONITORING
 from flowhook.deploy.resources import Place
 from flowhook.deploy.rest import Api, Document
 
@@ -26,6 +25,11 @@ class Span(NamedTuple):
 
     start: int
     end: int
+
+
+def full_minute(moment: float) -> int:
+    """The full minute that a time is in, both in seconds since 1970."""
+    return int(moment // MINUTE) * MINUTE
 
 
 @dataclass(frozen=True)
@@ -93,17 +97,13 @@ def _aligned(  # noqa: PLR0913, PLR0917 - what an aggregation has
 ) -> Iterator[Document]:
     """The series of a metric, one for each value of the label that is kept, a point for each period."""
     asked = {
-        "filter": filter_,
-        "interval.startTime": moments.stamp(span.start),
-        "interval.endTime": moments.stamp(span.end),
         "aggregation.alignmentPeriod": f"{period}s",
         "aggregation.perSeriesAligner": f"ALIGN_{unite}",
         "aggregation.crossSeriesReducer": f"REDUCE_{unite}",
         "aggregation.groupByFields": kept,
-        "view": "FULL",
     }
     try:
-        yield from api.pages(f"{MONITORING}/projects/{place.project}/timeSeries", "timeSeries", asked)
+        yield from drain.series(api, place, filter_, span.start, span.end, asked)
     except Refusal as refusal:
         # Cloud Monitoring knows a metric of a log some minutes after its first line at the latest.
         if refusal.status != 404:

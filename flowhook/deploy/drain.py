@@ -5,7 +5,7 @@ to the dead letters. Whether a push subscription is drained is known from metric
 minutes old: https://cloud.google.com/pubsub/docs/monitoring#keep_subscribers_healthy
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from flowhook.deploy.kinds import KINDS, MONITORING
 from flowhook.deploy.messages import Pulled
 from flowhook.deploy.plan import handler_of
 from flowhook.deploy.resources import Place
-from flowhook.deploy.rest import Api
+from flowhook.deploy.rest import Api, Document
 
 METRIC = "pubsub.googleapis.com/subscription/oldest_unacked_message_age"
 # Seconds: how old a sample may be, how far two clocks may differ, and how often samples are read.
@@ -69,17 +69,28 @@ def wait(api: Api, place: Place, since: Mapping[str, float], seconds: float) -> 
 def samples(api: Api, place: Place, subscription: str, metric: str = METRIC) -> list[Sample]:
     """Return the samples of a metric of a subscription in the last WINDOW seconds."""
     now = api.clock.now()
-    found = api.pages(
-        f"{MONITORING}/projects/{place.project}/timeSeries",
-        "timeSeries",
-        {
-            "filter": f'metric.type = "{metric}" AND resource.labels.subscription_id = "{subscription}"',
-            "interval.startTime": moments.stamp(now - WINDOW),
-            "interval.endTime": moments.stamp(now),
-            "view": "FULL",
-        },
-    )
-    return [_sample(point) for series in found for point in series.get("points", ())]
+    filter_ = f'metric.type = "{metric}" AND resource.labels.subscription_id = "{subscription}"'
+    found = series(api, place, filter_, now - WINDOW, now)
+    return [_sample(point) for one in found for point in one.get("points", ())]
+
+
+def series(  # noqa: PLR0913, PLR0917 - what Cloud Monitoring asks for
+    api: Api,
+    place: Place,
+    filter_: str,
+    start: float,
+    end: float,
+    aggregation: Mapping[str, str] | None = None,
+) -> Iterator[Document]:
+    """Iterate over the time series of a filter, with their points between two times in seconds since 1970."""
+    asked = {
+        "filter": filter_,
+        "interval.startTime": moments.stamp(start),
+        "interval.endTime": moments.stamp(end),
+        "view": "FULL",
+        **(aggregation or {}),
+    }
+    return api.pages(f"{MONITORING}/projects/{place.project}/timeSeries", "timeSeries", asked)
 
 
 def stop_pushing(api: Api, place: Place, subscription: str) -> None:

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -159,6 +159,11 @@ def selected(run: Deployment) -> Selection:
         moments.given(options.until, "--to", now) if options.until else float("inf"),
         deployed.matching(options.type) if options.type else lambda _type: True,
     )
+
+
+def of_time(run: Deployment, since: float, until: float) -> Selection:
+    """Those of the entity and type that the options name, whosever they are, from a time that is settled."""
+    return replace(selected(run), id="", handler="", reason="", since=since, until=until)
 
 
 def _told(found: Sequence[Letter]) -> str:

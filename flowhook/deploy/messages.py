@@ -71,12 +71,14 @@ def hold(api: Api, place: Place, subscription: str, ack_ids: Sequence[str], seco
 def groups(messages: Iterable[Pulled]) -> Iterator[list[Pulled]]:
     """The same in groups, each of which fits into one request to publish."""
     group: list[Pulled] = []
+    taken = 0
     for message in messages:
-        is_full = sum(map(_size, group)) + _size(message) > PUBLISHED_AT_ONCE
-        if group and (is_full or len(group) == PULLED_AT_ONCE):
+        size = _size(message)
+        if group and (taken + size > PUBLISHED_AT_ONCE or len(group) == PULLED_AT_ONCE):
             yield group
-            group = []
+            group, taken = [], 0
         group.append(message)
+        taken += size
     if group:
         yield group
 

@@ -5,7 +5,6 @@ sought to the time; what is read there is published to the topic of replays, for
 end, and by itself some days after the command has died.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -24,7 +23,6 @@ from flowhook.deploy.rest import Document
 from flowhook.deploy.run import Deployment, agreed
 
 DAY = 86400
-DIGEST = 12
 # The labels of a replay's subscription: when it began, which is its id, and from when to when it sends.
 BEGAN, FROM, TO = "flowhook-replay", "flowhook-replay-from", "flowhook-replay-to"
 SOUGHT = "flowhook-replay-sought"
@@ -160,18 +158,13 @@ def _seek(run: Deployment, name: str, found: Document) -> None:
 def _digest(run: Deployment) -> str:
     """The same words are the same replay, for as long as it is not at its end."""
     options = run.options
-    words = (options.handler, options.since, options.until, options.type, options.entity)
-    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:DIGEST]
+    return replay_export.digest_of(
+        options.handler, options.since, options.until, options.type, options.entity
+    )
 
 
 def _of(run: Deployment, name: str, labels: dict[str, str]) -> Replay:
-    chosen = kept.selected(run)
-    selection = Selection(
-        entity=chosen.entity,
-        since=float(labels[FROM]),
-        until=float(labels[TO]) + 1,
-        is_of_type=chosen.is_of_type,
-    )
+    selection = kept.of_time(run, float(labels[FROM]), float(labels[TO]) + 1)
     return Replay(name, f"{labels[BEGAN]}-{name.rpartition('-')[2]}", selection)
 
 

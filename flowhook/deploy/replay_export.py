@@ -17,7 +17,6 @@ from flowhook.deploy import deployed, exports, journal, kept, letters, messages,
 from flowhook.deploy.errors import DeployError
 from flowhook.deploy.exports import Export
 from flowhook.deploy.journal import Journal, Sending
-from flowhook.deploy.letters import Selection
 from flowhook.deploy.messages import Pulled
 from flowhook.deploy.plan import REPLAY
 from flowhook.deploy.run import Deployment, agreed
@@ -57,8 +56,12 @@ def _noted_in(run: Deployment, path: Path) -> Path:
         *(place.project, place.name, options.handler, options.of),
         *(options.type, options.entity, options.since, options.until),
     )
-    digest = hashlib.sha256("\n".join(words).encode()).hexdigest()[:DIGEST]
-    return path.with_name(f"{path.name}.replay-{digest}")
+    return path.with_name(f"{path.name}.replay-{digest_of(*words)}")
+
+
+def digest_of(*words: str) -> str:
+    """Tells the words of a replay from any others: the same ones are the same replay."""
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:DIGEST]
 
 
 def _new(run: Deployment) -> Sending:
@@ -125,10 +128,7 @@ def _go_on(run: Deployment, content: Content, sending: Sending) -> None:
 
 def _meant(run: Deployment, export: Export, sending: Sending, stay: Counter[str]) -> Iterator[Pulled]:
     """Those to send, in the file's order, with the attributes of their events; `stay` counts the others."""
-    chosen = kept.selected(run)
-    selection = Selection(
-        entity=chosen.entity, since=sending.since, until=sending.until, is_of_type=chosen.is_of_type
-    )
+    selection = kept.of_time(run, sending.since, sending.until)
     seen = set[bytes]()
     for message in export.letters():
         if why := _not_for_it(run, message, seen):

@@ -12,11 +12,11 @@ from flowhook.deploy import (
     plan,
     policies,
 )
+from flowhook.deploy.counts import MINUTE
 from flowhook.deploy.diff import Change
 from flowhook.deploy.resources import CONSUME, SINCE, Resource
 from flowhook.deploy.run import Deployment, may_remove
 
-MINUTE = 60
 # Seconds after which no `doctor` command can still be using its temporary subscription.
 LONGEST_DOCTOR_RUN = 60 * MINUTE
 
@@ -190,7 +190,7 @@ def _handled_twice(run: Deployment, name: str, since: float) -> str:
 
     Events that were published before that are counted as well: metrics don't tell them apart.
     """
-    span = counts.Span(int(since // MINUTE) * MINUTE, int(run.api.clock.now() // MINUTE) * MINUTE)
+    span = counts.Span(counts.full_minute(since), counts.full_minute(run.api.clock.now()))
     pushes = counts.acknowledged_pushes(run.api, run.place, name, span)
     if not pushes.is_measured:
         return f"How many events both {name} and its successor delivered is not measured yet."
