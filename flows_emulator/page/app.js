@@ -1,5 +1,5 @@
 // The page: where one is, what is known, and what has just changed.
-import { html, render, useCallback, useEffect, useRef, useState } from "./vendor/htm-preact-standalone.js";
+import { html, render, useCallback, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm-preact-standalone.js";
 import { ask, watch } from "./api.js";
 import { Deliveries } from "./deliveries.js";
 import { changedDeliveries, live, unite } from "./live.js";
@@ -90,7 +90,7 @@ function App() {
     addEventListener("beforeunload", ask);
     return () => removeEventListener("beforeunload", ask);
   }, [unsaved]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     document.title = `${PLACES[where.path].title} · Flows, emulated`;
     heading.current?.focus({ preventScroll: true });
   }, [where.path]);

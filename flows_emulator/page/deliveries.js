@@ -1,5 +1,5 @@
 // Deliveries, as they come; each with all that was sent and answered. What is looked at stands in the address.
-import { html, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact-standalone.js";
+import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./vendor/htm-preact-standalone.js";
 import { ask } from "./api.js";
 import { Confirm } from "./dialog.js";
 import { Diff } from "./diff.js";
@@ -231,7 +231,7 @@ function Detail({ id, listen, say, address }) {
     const stop = listen((changes) => (`delivery ${id}` in changes || changes.missed) && load());
     return () => ((current = false), stop());
   }, [id]);
-  useEffect(() => heading.current?.focus(), [delivery !== null]);
+  useLayoutEffect(() => heading.current?.focus(), [delivery !== null]);
 
   if (missing) return html`<section class="card"><p class="quiet">${missing} <a href=${address({ delivery: null })}>Close</a></p></section>`;
   if (!delivery) return html`<section class="card"><p class="quiet busy">Loading</p></section>`;

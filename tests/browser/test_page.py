@@ -159,6 +159,20 @@ def test_an_edited_event_is_sent_as_it_is_and_one_that_was_captured_again(
     expect(page.get_by_role("link", name="#3 400")).to_be_visible()
 
 
+def test_another_place_takes_the_focus_before_anybody_can_write_there(page: Page, emulator: Emulator) -> None:
+    emulator.connect(f"http://127.0.0.1:{free_port()}", SECRET.decode())
+    # On a busy machine what is to run after a frame is painted may run much later.
+    page.evaluate(
+        "() => { const later = setTimeout; requestAnimationFrame = () => 0;"
+        " setTimeout = (call, wait = 0, ...rest) => later(call, wait + 1000, ...rest); }"
+    )
+    page.get_by_role("link", name="Send", exact=True).click()
+    body = page.get_by_label("Body", exact=True)
+    body.fill("{}")
+    expect(page).to_have_title(re.compile("^Send"))
+    expect(body).to_be_focused()
+
+
 def test_an_event_that_comes_late_replaces_none_that_was_asked_for_after_it(
     page: Page, emulator: Emulator, running: Receiver
 ) -> None:
