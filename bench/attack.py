@@ -2,9 +2,9 @@
 
 Each shape is sent many times at once, with the secret, while another process sends a small event every 50 ms
 over one open connection. Of its wait counts what the server's loop worked meanwhile, for the machine may have
-more to do; that is to be held against what one parse takes alone, for while a body is parsed, nobody else is
-served. Needs neither wrk nor the Pub/Sub emulator. `--project` serves another
-copy of flowhook, to compare with.
+more to do. Both are to be held against the longest parse in that server, for while a body is parsed, nobody
+else is served. Needs neither wrk nor the Pub/Sub emulator. `--project` serves another copy of flowhook, to
+compare with.
 """
 
 import argparse
@@ -30,11 +30,30 @@ from flowhook.pubsub import push
 from tests.support import shapes
 from tests.support.receiver import ROOT, SECRET, Receiver, end, start, until
 
+# They also write down how long each parse keeps the loop, where the copy that is served has turns.
 HANDLERS = """
 import asyncio
+import sys
+import threading
 import time
+from contextlib import contextmanager
 
-from flowhook import on
+from flowhook import admission, on
+
+def timed(turn):
+    @contextmanager
+    def run(*arguments):
+        with turn(*arguments):
+            began = time.monotonic()
+            try:
+                yield
+            finally:
+                if threading.current_thread() is threading.main_thread():
+                    print("{parsed}", time.monotonic() - began, file=sys.stderr, flush=True)
+    return run
+
+if hasattr(admission, "Pause"):
+    admission.Pause.after = timed(admission.Pause.after)
 
 def thread(event):
     time.sleep({seconds})
@@ -48,6 +67,7 @@ for number in range(5):
         code = type(function)(function.__code__, globals(), name)
         globals()[name] = on("users.*", "packet_comments.*", "other.*")(code)
 """
+PARSED = "parsed in"
 # No handler takes it, so that its time shows how long the instance was busy with other bodies.
 SMALL = samples.load("projects.created")
 HEADERS = {"authorization": f"Bearer {SECRET.decode()}", "content-type": "application/json"}
@@ -58,9 +78,14 @@ PATIENCE = 60
 
 @dataclass
 class Seen:
-    """The result of an attack; `alone` are the seconds that one parse takes while nothing else happens."""
+    """The result of an attack.
+
+    `alone` are the seconds of CPU that one parse takes while nothing else happens, `parsed` the seconds that
+    each took.
+    """
 
     alone: float
+    parsed: list[float] = field(default_factory=list)
     probe: Probe = field(default_factory=Probe)
     statuses: Counter[int | str] = field(default_factory=Counter)
     seconds: float = 0.0
@@ -74,7 +99,8 @@ class Seen:
             f"{_longest(self.probe.worked)} | {_longest(self.probe.waited)} of {len(self.probe.waited)}{bad}"
         )
         return (
-            f"{self.peak:6.0f} MB | {self.cpu:6.1f} s CPU | {1000 * self.alone:5.0f} ms | {waited} | "
+            f"{self.peak:6.0f} MB | {self.cpu:6.1f} s CPU | {1000 * self.alone:5.0f} ms | "
+            f"{_longest(self.parsed)} | {waited} | "
             f"{self.seconds:5.1f} s | {answers}"
         )
 
@@ -89,7 +115,8 @@ def main() -> None:
     small, of_size, largest, parse = SENDS[parsed.target]
     named = [(name, make) for name, make in of_size(largest * MIB) if parsed.only in name]
     print(
-        "peak memory | CPU | one parse alone | most work in a wait | longest wait | in all | answers | shape"
+        "peak memory | CPU | one parse alone | longest parse | most work in a wait | longest wait | in all | "
+        "answers | shape"
     )
     for name, make in islice(named, 0, None, parsed.every):
         # Each shape gets a new instance, so that it isn't measured with what the one before left in memory.
@@ -121,7 +148,7 @@ def _served(project: Path, target: str, seconds: float) -> Iterator[Receiver]:
         (source / "flowhook").symlink_to((project / "flowhook").resolve())
         (source / "handlers").mkdir()
         (source / "handlers" / "__init__.py").touch()
-        (source / "handlers" / "slow.py").write_text(HANDLERS.format(seconds=seconds))
+        (source / "handlers" / "slow.py").write_text(HANDLERS.format(seconds=seconds, parsed=PARSED))
         port, output = free_port(), source / "output"
         process = start(source, port, output, {"PYTHONPATH": str(source)}, target)
         running = Receiver(process, port, output)
@@ -182,6 +209,9 @@ def _attack(running: Receiver, body: bytes, small: bytes, times: int, seen: Seen
         seen.statuses.update(future.result() for future in sent)
         seen.seconds = time.monotonic() - began
         seen.cpu = _cpu(running) - used
+    seen.parsed = [
+        float(line.split()[-1]) for line in running.output().splitlines() if line.startswith(PARSED)
+    ]
     seen.peak = max(_status(pid, "VmHWM") for pid in _processes(running)) / 1024
 
 

@@ -9,7 +9,13 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 
 from flowhook import runtime
 from flowhook.errors import Overloaded
@@ -34,9 +40,11 @@ SURROGATES = 30
 # Seconds between the end of a long parse and the next one, in which requests that came meanwhile are
 # answered.
 PAUSE = 0.03
+# Seconds of pause that may be owed before one is made: bodies of 100 KB are parsed in a millisecond each.
+SLACK = 0.005
 # Iterations of the loop after that pause: where the process was kept from running, the pause is over before
-# the loop has looked at what has arrived.
-ITERATIONS = 3
+# the loop has looked at what has arrived. A small event takes three, and more where it is published.
+ITERATIONS = 10
 
 
 def memory_of(body: bytes) -> int:
@@ -61,10 +69,17 @@ class Room:
     hangs.
     """
 
-    __slots__ = ("__weakref__", "_give_back", "size")
+    __slots__ = ("__weakref__", "_give_back", "alone", "size")
 
-    def __init__(self, size: int, give_back: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        size: int,
+        give_back: Callable[[int], None],
+        alone: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+    ) -> None:
         self.size = size
+        # A block of work on what the room is for, beside which no other body is parsed.
+        self.alone = alone
         self._give_back = give_back
 
     @property
@@ -80,18 +95,20 @@ class Room:
 
 
 class Pause:
-    """The time after a block of work in which no other may begin: as long as it took, up to `PAUSE`.
+    """The time after blocks of work in which no other may begin: as long as they took, up to `PAUSE`.
 
-    Not the loop's time, which stands still while no other code runs.
+    Short blocks may follow each other until they owe `SLACK`. The time is not the loop's, which stands still
+    while no other code runs.
     """
 
     def __init__(self) -> None:
         self._until = 0.0
+        self.owed = False
 
     @property
     def left(self) -> float:
         """Seconds until it is over."""
-        return max(0.0, self._until - time.monotonic())
+        return max(0.0, self._until - time.monotonic()) if self.owed else 0.0
 
     @contextmanager
     def after(self) -> Iterator[None]:
@@ -101,7 +118,8 @@ class Pause:
             yield
         finally:
             ended = time.monotonic()
-            self._until = ended + min(ended - began, PAUSE)
+            self._until = min(max(self._until, began) + 2 * (ended - began), ended + PAUSE)
+            self.owed = self._until - ended >= SLACK
 
 
 class Admission:
@@ -120,26 +138,37 @@ class Admission:
         self._waiting: deque[tuple[int, asyncio.Future[Room]]] = deque()
 
     @asynccontextmanager
-    async def turn(self, size: int = 0) -> AsyncIterator[Room | None]:
-        """Room for `size` bytes, if any, and the loop for a block of work. Raises Overloaded.
+    async def turn(self, weigh: Callable[[], int] | None = None) -> AsyncIterator[Room | None]:
+        """The loop for a block of work, and room for the bytes that `weigh` says. Raises Overloaded.
 
-        A pause comes after the block.
+        Weighing is a block of its own: it takes 7 to 30 ms for a body of 8 MiB, and many may be complete at
+        the same moment.
         """
-        try:
-            async with asyncio.timeout(self._patience):
-                room = await self._room(size) if size else None
-                await self._turns.acquire()
-        except TimeoutError:
-            raise Overloaded("Other large bodies came before it.") from None
-        try:
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(self._patience):
+                    room = await self._weighed(weigh) if weigh else None
+                    await stack.enter_async_context(self._alone())
+            except TimeoutError:
+                raise Overloaded("Other large bodies came before it.") from None
+            yield room
+
+    async def _weighed(self, weigh: Callable[[], int]) -> Room:
+        async with self._alone():
+            size = weigh()
+        return await self._room(size)
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """A block of work, once the one before it and the pause after that are over."""
+        async with self._turns:
             # Whoever comes next waits: a timer of the one before might outlive its loop, as in a test.
-            await asyncio.sleep(self._pause.left)
-            for _ in range(ITERATIONS):
-                await asyncio.sleep(0)
+            if self._pause.owed:
+                await asyncio.sleep(self._pause.left)
+                for _ in range(ITERATIONS):
+                    await asyncio.sleep(0)
             with self._pause.after():
-                yield room
-        finally:
-            self._turns.release()
+                yield
 
     async def room(self, size: int) -> Room:
         """Room for `size` bytes; one that is larger than the capacity gets all of it. Raises Overloaded."""
@@ -170,7 +199,7 @@ class Admission:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._take_back, size)
 
-        return Room(size, give_back)
+        return Room(size, give_back, self._alone)
 
     def _take_back(self, size: int) -> None:
         self._free += size

@@ -14,9 +14,8 @@ import asyncio
 import hashlib
 import re
 import sys
-import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
@@ -27,7 +26,7 @@ from pydantic_core import SchemaValidator, ValidationError
 from pydantic_core import core_schema as cs
 
 from flowhook import runtime
-from flowhook.admission import SMALL, Admission, Pause, Room, memory_of
+from flowhook.admission import SMALL, Admission, Room, memory_of
 from flowhook.background import Background
 from flowhook.categories import OPERATIONS, classify
 from flowhook.errors import UnsupportedMediaType
@@ -43,6 +42,8 @@ DATE = (
     "|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))"
 )
 TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?Z"
+# A body of up to this many bytes is parsed in a few milliseconds, which no other body needs to wait for.
+BRIEF = 256 * 1024
 # The length of `2026-03-02T10:42:30.250Z`: the platform's form, which CloudEvents allows as it is.
 USUAL_LENGTH = 24
 
@@ -90,7 +91,13 @@ class Envelope(NamedTuple):
         """The event, which can't be changed. One that memory was granted for is made in a thread."""
         if self.room is None:
             return self._event()
-        return await _opening[self.room.heavy].run(partial(self._large_event, self.room))
+        make = partial(self._large_event, self.room)
+        run = asyncio.get_running_loop().run_in_executor
+        if self.room.heavy:
+            return await run(_freezing, make)
+        # It is parsed again, and meanwhile the loop stands still, as while any other body is parsed.
+        async with self.room.alone() if len(self.body) > BRIEF else nullcontext():
+            return await run(_opening, make)
 
     def _event(self) -> "Event":
         event: Event = _models().parse(
@@ -132,29 +139,10 @@ class Parsed(Envelope):
         return event
 
 
-class _Opening:
-    """Makes events in a thread of its own, one at a time.
-
-    It is not the loop's: handlers share those, and may occupy them all. A parse doesn't let the loop run
-    meanwhile, so the thread pauses after each event, as `Admission.turn` does.
-    """
-
-    def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="opening")
-        self._pause = Pause()
-
-    async def run(self, make: "Callable[[], Event]") -> "Event":
-        """What `make` returns."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, make)
-
-    def _run(self, make: "Callable[[], Event]") -> "Event":
-        time.sleep(self._pause.left)
-        with self._pause.after():
-            return make()
-
-
-# By whether an event is heavy: one of 100 KB need not wait until one of megabytes is frozen.
-_opening = {heavy: _Opening() for heavy in (True, False)}
+# Large events are made one at a time, and not in the loop's threads, which handlers may occupy. One of 100 KB
+# need not wait until one of megabytes is frozen.
+_opening = ThreadPoolExecutor(max_workers=1, thread_name_prefix="opening")
+_freezing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="freezing")
 
 
 def require_json(headers: Mapping[bytes, bytes]) -> None:
@@ -173,7 +161,7 @@ async def admit(
     """As `read`, once there is room to parse the body. Raises what `read` raises, and Overloaded."""
     if len(body) <= SMALL:
         return await _judged(body, delivery_attempt, traceparent, None)
-    async with parses.turn(memory_of(body)) as room:
+    async with parses.turn(partial(memory_of, body)) as room:
         return await _judged(body, delivery_attempt, traceparent, room)
 
 

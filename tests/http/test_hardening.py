@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flowhook import samples
+from flowhook import runtime, samples
 from flowhook.quota import LINES, SECONDS
 from tests.support.receiver import SECRET, Receiver, project, receiver, until
 
@@ -24,6 +24,16 @@ from flowhook import on
 @on("*")
 async def get_stuck(event):
     await asyncio.to_thread(threading.Event().wait)
+"""
+
+
+TELLING_HANDLER = """
+import sys
+from flowhook import on
+
+@on("*")
+def tell(event):
+    print("interval", sys.getswitchinterval(), flush=True)
 """
 
 
@@ -43,6 +53,13 @@ def test_handlers_that_are_stuck_lock_nobody_out(tmp_path: Path) -> None:
         began = time.monotonic()
         assert started.post(EVENT, secret=b"wrong").status_code == 401
         assert time.monotonic() - began < 2
+
+
+def test_where_a_handler_computes_the_loop_gets_its_turn_soon(tmp_path: Path) -> None:
+    """The interval is set at the start; the worker that answers is a fork of the process that started."""
+    with receiver(tmp_path, project(tmp_path, telling=TELLING_HANDLER)) as started:
+        assert started.post(EVENT).status_code == 200
+        until(lambda: f"interval {runtime.SWITCH_INTERVAL}\n" in started.output())
 
 
 @pytest.mark.parametrize("spoilt", ["gone", "empty", "void"])

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowhook import admission, envelope, events, frozen, runtime, samples
-from flowhook.admission import HEAVY, PAUSE, Admission, Room
+from flowhook import admission, envelope, events, frozen, runtime
+from flowhook.admission import HEAVY, ITERATIONS, PAUSE, Admission, Pause, Room
 from flowhook.errors import NotAnEvent, NotAPush, NotJson, Overloaded, Problem, Refused
 from flowhook.frozen import FrozenList
 from flowhook.pubsub import messages, push
@@ -214,7 +214,7 @@ def test_after_each_turn_the_loop_is_for_others(takes: float, pause: float) -> N
         queue, turns = Admission(100, 5), []
 
         async def work(size: int) -> None:
-            async with queue.turn(size) as room:
+            async with queue.turn((lambda: size) if size else None) as room:
                 assert (room.size if room else 0) == size
                 began = time.monotonic()
                 # It blocks the loop, as a parse does.
@@ -231,14 +231,59 @@ def test_after_each_turn_the_loop_is_for_others(takes: float, pause: float) -> N
     assert all(seconds >= pause - 0.002 for seconds in between)
 
 
+def test_bodies_are_weighed_with_turns_of_the_loop_in_between() -> None:
+    """Weighing 8 MiB keeps the loop for up to 30 ms, and many bodies may be complete at once."""
+
+    async def ask() -> list[int]:
+        queue, iterations, weighed = Admission(100, 5), 0, []
+
+        async def count() -> None:
+            nonlocal iterations
+            while True:
+                iterations += 1
+                await asyncio.sleep(0)
+
+        def weigh() -> int:
+            # It blocks the loop, as weighing does.
+            time.sleep(2 * admission.SLACK)
+            weighed.append(iterations)
+            return 10
+
+        async def work() -> None:
+            async with queue.turn(weigh):
+                pass
+
+        counting = asyncio.create_task(count())
+        await asyncio.gather(*(work() for _ in range(3)))
+        counting.cancel()
+        return weighed
+
+    assert all(after - before >= ITERATIONS for before, after in pairwise(asyncio.run(ask())))
+
+
+@pytest.mark.parametrize(("apart", "owed"), [(0.0, [False, False, False, True]), (1.0, [False] * 4)])
+def test_short_blocks_follow_each_other_until_they_owe_a_pause(
+    monkeypatch: pytest.MonkeyPatch, apart: float, owed: list[bool]
+) -> None:
+    now, pause, seen = 1000.0, Pause(), []
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for _ in owed:
+        now += apart
+        with pause.after():
+            now += 0.3 * admission.SLACK
+        seen.append(pause.owed)
+    assert seen == owed
+    assert pause.left == pytest.approx(1.2 * admission.SLACK if owed[-1] else 0.0)
+
+
 def test_who_waits_too_long_for_a_turn_is_answered_503() -> None:
     async def ask() -> None:
         queue = Admission(100, 0.05)
         async with queue.turn():
             with pytest.raises(Overloaded):
-                async with queue.turn(10):
+                async with queue.turn(lambda: 10):
                     pytest.fail("there is one turn at a time")
-        async with queue.turn(100) as room:
+        async with queue.turn(lambda: 100) as room:
             assert room is not None
 
     asyncio.run(ask())
@@ -255,10 +300,10 @@ def test_large_bodies_take_turns_whatever_becomes_of_them(monkeypatch: pytest.Mo
         queue, begun = Admission(admission.MAX_PARSED, 5), 0
         turn = queue.turn
 
-        def counted(size: int = 0) -> AbstractAsyncContextManager[Room | None]:
+        def counted(weigh: Callable[[], int] | None = None) -> AbstractAsyncContextManager[Room | None]:
             nonlocal begun
             begun += 1
-            return turn(size)
+            return turn(weigh)
 
         monkeypatch.setattr(queue, "turn", counted)
         pushed = [push.event(shapes.carrying(body), queue, keep) for body in bodies]
@@ -367,27 +412,39 @@ def test_what_is_heavy_is_nothing_for_the_collector_until_it_is_gone() -> None:
         gc.set_threshold(*threshold)
 
 
-def test_after_an_event_is_made_in_a_thread_the_loop_is_for_others_too(
+def test_what_is_parsed_in_a_thread_takes_turns_with_what_is_parsed_on_the_loop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A parse in a thread keeps the loop from running as one on the loop does."""
     times: list[tuple[float, float]] = []
+    read_json = events.read_json
+    body = shapes.EVENTS["a new field"].replace(shapes.MARK, b'"' + b"a" * envelope.BRIEF + b'"')
 
-    def slow(document: object) -> object:
+    def block() -> None:
         began = time.monotonic()
         time.sleep(2 * PAUSE)
         times.append((began, time.monotonic()))
-        return frozen.freeze(document)
+
+    def slow(body: bytes) -> object:
+        assert threading.current_thread() is not threading.main_thread()
+        block()
+        return read_json(body)
 
     async def ask() -> None:
-        body = samples.load("users.updated")
-        rooms = [Room(HEAVY + 1, lambda _size: None) for _ in range(3)]
-        await asyncio.gather(*(envelope.read(body, room=room).open() for room in rooms))
+        queue = Admission(admission.MAX_PARSED, 5)
+        admitted = [await envelope.admit(body, queue) for _ in range(2)]
 
-    monkeypatch.setattr(events, "freeze", slow)
+        async def work() -> None:
+            async with queue.turn():
+                block()
+
+        await asyncio.gather(admitted[0].open(), work(), admitted[1].open(), work())
+
+    monkeypatch.setattr(events, "read_json", slow)
     asyncio.run(ask())
-    assert len(times) == 3
-    assert all(after[0] - before[1] >= PAUSE for before, after in pairwise(times))
+    assert len(times) == 4
+    # The loop's clock counts milliseconds.
+    assert all(after[0] - before[1] >= PAUSE - 0.002 for before, after in pairwise(sorted(times)))
 
 
 def test_a_turn_that_was_the_last_of_a_loop_leaves_the_next_loop_its_own() -> None:
