@@ -33,7 +33,7 @@ from flowhook import on
 
 @on("*")
 def tell(event):
-    print("interval", sys.getswitchinterval(), flush=True)
+    print("interval", round(sys.getswitchinterval(), 6), flush=True)
 """
 
 
