@@ -1,9 +1,9 @@
 """What large and hostile bodies do to an instance: `python -m bench.attack`, a table of shapes.
 
 Each shape is sent many times at once, with the secret, while another process sends a small event every 50 ms
-over one open connection. Of its wait counts what the server's loop worked meanwhile, for the machine may have
-more to do. Both are to be held against the longest parse in that server, for while a body is parsed, nobody
-else is served. Needs neither wrk nor the Pub/Sub emulator. `--project` serves another copy of flowhook, to
+over one open connection. Its wait is to be held against the longest parse in that server, for while a body is
+parsed, nobody else is served. What the server's loop worked in a wait is told too, for the machine may have
+more to do. Needs neither wrk nor the Pub/Sub emulator. `--project` serves another copy of flowhook, to
 compare with.
 """
 
@@ -30,15 +30,15 @@ from flowhook.pubsub import push
 from tests.support import shapes
 from tests.support.receiver import ROOT, SECRET, Receiver, end, start, until
 
-# They also write down how long each parse keeps the loop, where the copy that is served has turns.
+# They also write down how long each parse keeps the loop, unless the copy that is served has no turns yet.
 HANDLERS = """
 import asyncio
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from flowhook import admission, on
+from flowhook import on
 
 def timed(turn):
     @contextmanager
@@ -52,7 +52,9 @@ def timed(turn):
                     print("{parsed}", time.monotonic() - began, file=sys.stderr, flush=True)
     return run
 
-if hasattr(admission, "Pause"):
+with suppress(ImportError, AttributeError):
+    from flowhook import admission
+
     admission.Pause.after = timed(admission.Pause.after)
 
 def thread(event):

@@ -118,6 +118,7 @@ class Pause:
             yield
         finally:
             ended = time.monotonic()
+            # Twice: what it owes begins as it ends, and what was owed before it is not over while it runs.
             self._until = min(max(self._until, began) + 2 * (ended - began), ended + PAUSE)
             self.owed = self._until - ended >= SLACK
 

@@ -42,10 +42,10 @@ DATE = (
     "|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))"
 )
 TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?Z"
-# A body of up to this many bytes is parsed in a few milliseconds, which no other body needs to wait for.
-BRIEF = 256 * 1024
 # The length of `2026-03-02T10:42:30.250Z`: the platform's form, which CloudEvents allows as it is.
 USUAL_LENGTH = 24
+# A body of up to this many bytes is parsed in a few milliseconds, which no other body needs to wait for.
+BRIEF = 256 * 1024
 
 
 class Envelope(NamedTuple):
