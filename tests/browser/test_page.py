@@ -12,10 +12,10 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import APIResponse, Browser, Dialog, Page, Route, expect, sync_playwright
 
 from flowhook import samples
-from flowhook.cli.run import free_port
 from flows_emulator import local
 from flows_emulator.client import Emulator
 from flows_emulator.store import Attempt, New, Store
+from tests.support.ports import free_port
 from tests.support.receiver import SECRET, Receiver, until
 
 pytestmark = pytest.mark.browser

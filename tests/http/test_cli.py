@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from flowhook import samples
-from flowhook.cli.run import free_port
 from tests.support.command_line import flowhook
+from tests.support.ports import free_port
 from tests.support.receiver import (
     FORMS,
     PATIENCE,

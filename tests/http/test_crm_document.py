@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from flowhook.cli.run import free_port, listens
+from flowhook.cli.run import listens
+from tests.support.ports import free_port
 from tests.support.receiver import ROOT, environment, project, until
 
 pytestmark = pytest.mark.slow

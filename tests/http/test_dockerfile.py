@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from flowhook.cli.run import free_port, listens
+from flowhook.cli.run import listens
+from tests.support.ports import free_port
 from tests.support.receiver import COMMAND, ROOT, end, environment, until
 
 INSTRUCTIONS = [

@@ -17,13 +17,14 @@ import pytest
 from pydantic import SecretStr
 
 from flowhook import samples
-from flowhook.cli.run import free_port, listens
+from flowhook.cli.run import listens
 from flows_emulator import local
 from flows_emulator.client import Emulator, EmulatorError, NotFinished
 from flows_emulator.integration import Integration, Settings
 from flows_emulator.sender import Sender
 from flows_emulator.store import Attempt, New, Store, StoreError
 from tests.support.command_line import flowhook, modules_after
+from tests.support.ports import free_port
 from tests.support.receiver import (
     FORMS,
     PATIENCE,

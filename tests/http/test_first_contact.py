@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from flowhook import samples
-from flowhook.cli.run import free_port
 from flows_emulator import local
 from flows_emulator.client import Emulator, EmulatorError
 from tests.support.command_line import flowhook
+from tests.support.ports import free_port
 from tests.support.receiver import SECRET, Receiver
 
 # Each test starts processes.

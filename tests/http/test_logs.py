@@ -16,12 +16,13 @@ import httpx2
 import pytest
 
 from flowhook import logs, samples
-from flowhook.cli.run import free_port, listens
+from flowhook.cli.run import listens
 from flowhook.deploy import kinds, metrics
 from flowhook.deploy.resources import Place
 from flowhook.deploy.rest import Api
 from tests.support.google_cloud.client import Session, clock
 from tests.support.google_cloud.control_plane import ControlPlane
+from tests.support.ports import free_port
 from tests.support.receiver import PATIENCE, ROOT, Receiver, project, until
 
 pytestmark = pytest.mark.usefixtures("logging_of_its_own")

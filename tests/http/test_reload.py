@@ -12,8 +12,9 @@ import httpx2
 import pytest
 
 from flowhook import samples
-from flowhook.cli.run import DEVELOPMENT_SECRET, free_port
+from flowhook.cli.run import DEVELOPMENT_SECRET
 from tests.support.command_line import flowhook
+from tests.support.ports import free_port
 from tests.support.receiver import PATIENCE, Receiver, environment, project, until
 
 # Each test starts processes.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flowhook import samples
-from flowhook.cli.run import free_port
+from tests.support.ports import free_port
 from tests.support.receiver import PATIENCE, end, environment, project, receiver, start, usual_project
 
 # Each test starts processes.

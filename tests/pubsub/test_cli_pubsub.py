@@ -5,9 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flowhook.cli.run import free_port
 from tests.support import broker
 from tests.support.command_line import flowhook
+from tests.support.ports import free_port
 from tests.support.receiver import PATIENCE, environment, project, until
 
 

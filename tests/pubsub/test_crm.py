@@ -21,10 +21,11 @@ import pytest
 
 from flowhook import samples
 from flowhook.cli.pubsub_emulator import Emulator
-from flowhook.cli.run import free_port, listens
+from flowhook.cli.run import listens
 from tests.support import broker, tally
 from tests.support import firestore as emulated
 from tests.support.crm import Crm
+from tests.support.ports import free_port
 from tests.support.pusher import pushing
 from tests.support.receiver import ROOT, SECRET, end, pinned, project, start, until
 

@@ -12,7 +12,6 @@ from flowhook import canary, envelope
 from flowhook.categories import Pattern
 from flowhook.cli import main
 from flowhook.cli.pubsub_emulator import Emulator
-from flowhook.cli.run import free_port
 from flowhook.delivery import Outcome
 from flowhook.envelope import Envelope
 from flowhook.events import Event
@@ -20,6 +19,7 @@ from flowhook.handler import Handler
 from flowhook.routing import Router
 from flowhook.testing import make_event
 from tests.support import broker
+from tests.support.ports import free_port
 from tests.support.receiver import SECRET, Receiver, project, receiver
 
 EVENT = canary.body("a-nonce")

@@ -6,8 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,8 @@ from flowhook.errors import LedgerUnavailable
 from flowhook.firestore import Firestore
 from flowhook.once import Answer, Busy, Claimed, Done, Key, Ledger
 from tests.support import firestore as emulated
+from tests.support.firestore import store
 from tests.support.receiver import ROOT, until
-
-PROJECT = "demo"
 
 
 @pytest.fixture(scope="module")
@@ -37,20 +35,6 @@ def key(request: pytest.FixtureRequest) -> Key:
 @pytest.fixture(autouse=True)
 def host(monkeypatch: pytest.MonkeyPatch, emulator: emulated.Firestore) -> None:
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", emulator.host)
-
-
-@asynccontextmanager
-async def store() -> AsyncIterator[Firestore]:
-    """A store with a client of its own, as each instance has one."""
-    made = Firestore(PROJECT, "(default)")
-    try:
-        yield made
-    finally:
-        if made._client is not None:
-            # It returns an awaitable at run time, whatever its types say.
-            closing: Any = made._client.close()
-            if closing is not None:
-                await closing
 
 
 def run(scenario: Callable[[Firestore], Awaitable[Any]]) -> Any:

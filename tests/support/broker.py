@@ -10,7 +10,7 @@ import pytest
 
 from flowhook.cli.errors import CommandError
 from flowhook.cli.pubsub_emulator import Emulator, find
-from flowhook.cli.run import free_port
+from tests.support.ports import free_port
 from tests.support.receiver import until
 
 _numbers = itertools.count(1)

@@ -1,17 +1,24 @@
 """The real Firestore emulator, or a skip that says why there is none."""
 
+import asyncio
 import os
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 
-from flowhook.cli.run import HOST, free_port, listens
+import flowhook.firestore
+from flowhook.cli.run import HOST, listens
+from flowhook.errors import LedgerUnavailable
+from flowhook.once import Key
+from tests.support.ports import free_port
 
 PATIENCE = 60.0
 
@@ -32,8 +39,9 @@ class Firestore:
         )
 
     def wait(self) -> None:
+        """Wait until it answers in time: the first answer of Java takes seconds on a busy machine."""
         deadline = time.monotonic() + PATIENCE
-        while not listens(self.port):
+        while not listens(self.port) or not asyncio.run(_answers(self.host)):
             assert self._process.poll() is None, "the Firestore emulator ended"
             assert time.monotonic() < deadline, "the Firestore emulator did not start"
             time.sleep(0.05)
@@ -49,6 +57,35 @@ class Firestore:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+
+@asynccontextmanager
+async def store(project: str = "demo") -> AsyncIterator[flowhook.firestore.Firestore]:
+    """A store with a client of its own, as each instance has one."""
+    made = flowhook.firestore.Firestore(project, "(default)")
+    try:
+        yield made
+    finally:
+        if made._client is not None:
+            # It returns an awaitable at run time, whatever its types say.
+            closing: Any = made._client.close()
+            if closing is not None:
+                await closing
+
+
+async def _answers(host: str) -> bool:
+    """Whether it answered each kind of call in time, in a project of no test."""
+    key = Key("flowhook.wait", host, "")
+    with mock.patch.dict(os.environ, FIRESTORE_EMULATOR_HOST=host):
+        async with store("waited-for") as made:
+            try:
+                await made.claim(key, 60, "one")
+                await made.claim(key, 60, "two")
+                await made.release(key, "one")
+                await made.record(key, 60)
+            except LedgerUnavailable:
+                return False
+    return True
 
 
 def find() -> Path | None:

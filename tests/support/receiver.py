@@ -18,8 +18,9 @@ from typing import Any
 import httpx2
 
 from flowhook import schemes
-from flowhook.cli.run import free_port, listens
+from flowhook.cli.run import listens
 from flowhook.schemes import Proof, Scheme
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 SUPPORT = Path(__file__).parent

@@ -21,12 +21,13 @@ from typing import Any
 import httpx2
 
 from flowhook.cli.pubsub_emulator import Emulator
-from flowhook.cli.run import free_port, listens
+from flowhook.cli.run import listens
 from tests.support import receiver
 from tests.support.google_cloud.exchange import Refusal, Reply
 from tests.support.google_cloud.functions import Image
 from tests.support.google_cloud.pubsub import PubSub
 from tests.support.google_cloud.run import Call, Instance
+from tests.support.ports import free_port
 
 PUBLISHED_TO = ("PUBSUB_TOPIC", "REJECTED_TOPIC")
 
