@@ -18,7 +18,7 @@ THRESHOLD = 20_000
 # Seconds after which a thread that computes lets another one run; the default is 0.005. The loop gives the
 # interpreter away at each read and write of a connection, and waits so long to have it back.
 # https://docs.python.org/3/library/sys.html#sys.setswitchinterval
-SWITCH_INTERVAL = 0.0002
+SWITCH_INTERVAL = 0.00005
 
 
 def begin() -> None:
