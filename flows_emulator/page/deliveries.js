@@ -151,10 +151,10 @@ export function Deliveries({ known, query, say, listen }) {
       no="Keep them"
       answered=${clear}
     />`}
-    ${view && html`<${Strip} rows=${rows} address=${address} />`}
     ${!view && html`<p class="quiet busy">Loading</p>`}
     ${view && (rows.length > 0 || chosen
-      ? html`<div class=${`split ${chosen ? "open" : ""}`}>
+      ? html`<${Strip} rows=${rows} address=${address} />
+        <div class=${`split ${chosen ? "open" : ""}`}>
           <div class="card flush">
             <${List} rows=${rows} total=${view.total} chosen=${chosen} cursor=${cursor} address=${address} need=${more} move=${move} />
           </div>
@@ -221,15 +221,18 @@ function Detail({ id, listen, say, address }) {
   const [missing, setMissing] = useState("");
   const heading = useRef(null);
   useEffect(() => {
-    let current = true;
-    const load = () =>
+    // The answers may overtake each other.
+    let asked = 0;
+    const load = () => {
+      const wish = ++asked;
       ask("GET", `api/deliveries/${id}`).then(
-        (found) => current && setDelivery(found),
-        (error) => current && setMissing(error.message),
+        (found) => wish === asked && setDelivery(found),
+        (error) => wish === asked && setMissing(error.message),
       );
+    };
     load();
     const stop = listen((changes) => (`delivery ${id}` in changes || changes.missed) && load());
-    return () => ((current = false), stop());
+    return () => (asked++, stop());
   }, [id]);
   useLayoutEffect(() => heading.current?.focus(), [delivery !== null]);
 
@@ -254,7 +257,7 @@ function Detail({ id, listen, say, address }) {
       </p>
       <p class="quiet"><${Middle} text=${delivery.entity} /></p>
       <div class="row">
-        <button type="button" class="primary" onClick=${again}>${pending ? "Try now" : "Send again"}</button>
+        <button type="button" class="primary again" onClick=${again}>${pending ? "Try now" : "Send again"}</button>
         <a class="button" href=${`#/send?delivery=${id}`}>Edit and send</a>
       </div>
       <${Diff} body=${delivery.body} />
