@@ -221,18 +221,13 @@ function Detail({ id, listen, say, address }) {
   const [missing, setMissing] = useState("");
   const heading = useRef(null);
   useEffect(() => {
-    // The answers may overtake each other.
-    let asked = 0;
-    const load = () => {
-      const wish = ++asked;
-      ask("GET", `api/deliveries/${id}`).then(
-        (found) => wish === asked && setDelivery(found),
-        (error) => wish === asked && setMissing(error.message),
-      );
-    };
+    let current = true;
+    // What changes is asked for anew, so there is nothing to put on top of an answer.
+    const state = live(() => ask("GET", `api/deliveries/${id}`), (found) => found, (found) => current && setDelivery(found));
+    const load = () => state.reload().catch((error) => current && setMissing(error.message));
     load();
     const stop = listen((changes) => (`delivery ${id}` in changes || changes.missed) && load());
-    return () => (asked++, stop());
+    return () => ((current = false), stop());
   }, [id]);
   useLayoutEffect(() => heading.current?.focus(), [delivery !== null]);
 

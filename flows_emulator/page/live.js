@@ -14,6 +14,9 @@ export function live(request, absorb, tell) {
       try {
         const answer = await request();
         if (wish === asked) set(missed.reduce(absorb, answer));
+      } catch (error) {
+        // Whoever asked again meanwhile hears from that answer.
+        if (wish === asked) throw error;
       } finally {
         if (wish === asked) missed = null;
       }

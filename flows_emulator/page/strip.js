@@ -12,14 +12,14 @@ const SLOW = 100;
 export function Strip({ rows, address }) {
   const shown = rows.filter(({ attempts }) => attempts > 0).slice(0, BARS).reverse();
   const took = shown.map(({ milliseconds }) => milliseconds).sort((a, b) => a - b);
-  const [middle = 0, slowest = 0] = [took[Math.floor(took.length / 2)], took[took.length - 1]];
+  const [middle, slowest] = [took[Math.floor(took.length / 2)], took[took.length - 1]];
   const tall = (milliseconds) => LEAST + ((HEIGHT - LEAST) * Math.log1p(milliseconds)) / Math.log1p(Math.max(SLOW, slowest));
   const count = (state) => shown.filter((delivery) => delivery.state === state).length;
   const words = ["delivered", "pending", "failed"].filter(count).map((state) => `${count(state)} ${state}`);
   const summary = shown.length
     ? `The last ${shown.length}: ${words.join(", ")}; median ${middle.toFixed(1)} ms, slowest ${slowest.toFixed(1)} ms`
     : "No answer yet";
-  const [first, last] = shown.length ? [shown[0], shown[shown.length - 1]].map(({ created }) => time(created)) : ["–", "–"];
+  const clock = (delivery) => (delivery ? time(delivery.created) : "–");
   return html`
     <figure class="strip">
       <svg viewBox=${`0 0 ${BARS} ${HEIGHT}`} height=${HEIGHT} preserveAspectRatio="none" role="img" aria-label=${summary}>
@@ -34,7 +34,7 @@ export function Strip({ rows, address }) {
         )}
       </svg>
       <figcaption class="quiet">
-        <span>${first}</span><span class="summary">${summary}</span><span>${last}</span>
+        <span>${clock(shown[0])}</span><span class="summary">${summary}</span><span>${clock(shown[shown.length - 1])}</span>
       </figcaption>
     </figure>
   `;

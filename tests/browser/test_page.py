@@ -4,9 +4,9 @@ import json
 import os
 import re
 import shutil
-import socket
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sized
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -84,6 +84,12 @@ def page(browser: Browser, emulator: Emulator) -> Iterator[Page]:
     context.close()
     assert [m for m in mistakes if "the server responded with a status of" not in m] == []
     assert [url for url in asked if not url.startswith(emulator.url)] == []
+
+
+def wait_for(page: Page, seen: Sized) -> None:
+    """Let the page go on until there is something in `seen`."""
+    while not seen:
+        page.wait_for_timeout(20)
 
 
 def raw(page: Page) -> dict[str, object]:
@@ -311,8 +317,7 @@ def test_what_a_person_writes_survives_an_event_that_an_editor_before_asked_for(
     page.route("**/api/events/packets.created", lambda route: held.append(route))  # noqa: PLW0108 - it must be a function
     page.get_by_role("link", name="Send", exact=True).click()
     expect(page.get_by_label("Body")).to_be_visible()
-    while not held:
-        page.wait_for_timeout(20)
+    wait_for(page, held)
     emulator.connect(running.url, SECRET.decode(), paused=True)
     expect(page.get_by_role("heading", name="Nobody to send to")).to_be_visible()
     emulator.connect(running.url, SECRET.decode())
@@ -331,8 +336,7 @@ def test_a_change_that_overtakes_what_was_asked_for_is_not_forgotten(
     held: list[tuple[Route, APIResponse]] = []
     page.route("**/api/state", lambda route: held.append((route, route.fetch())))
     page.reload()
-    while not held:
-        page.wait_for_timeout(20)
+    wait_for(page, held)
     with page.expect_event("console", lambda message: message.text == "heard"):
         page.evaluate(
             "new EventSource('api/changes').onmessage = () => setTimeout(() => console.log('heard'), 300)"
@@ -367,8 +371,7 @@ def test_what_is_not_saved_is_kept_marked_and_can_be_discarded(
 
     page.once("dialog", stay)
     page.evaluate("setTimeout(() => location.reload())")
-    while not asked:
-        page.wait_for_timeout(20)
+    wait_for(page, asked)
     assert asked == ["beforeunload"]
     page.get_by_role("button", name="Discard").click()
     expect(page.get_by_label("Webhook URL")).to_have_value(running.url)
@@ -435,19 +438,24 @@ def test_pending_and_failed_are_counted_apart(page: Page, emulator: Emulator, ru
     expect(page.get_by_role("link", name="Deliveries 1 pending 3 failed")).to_be_visible()
 
 
+class Accepting(BaseHTTPRequestHandler):
+    """Accepts every event."""
+
+    def do_POST(self) -> None:
+        """Answer."""
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(204)
+        self.end_headers()
+
+
 @contextmanager
 def answering_late(emulator: Emulator) -> Iterator[Callable[[], None]]:
     """Send `users.created` to a receiver that answers once what is yielded is called."""
-    with ExitStack() as stack, socket.create_server(("127.0.0.1", free_port())) as late:
-        emulator.connect(f"http://127.0.0.1:{late.getsockname()[1]}", SECRET.decode(), events=["users.*"])
+    with HTTPServer(("127.0.0.1", 0), Accepting) as late:
+        url = f"http://127.0.0.1:{late.server_port}"
+        emulator.connect(url, SECRET.decode(), events=["users.*"])
         emulator.send("users.created", wait=False)
-
-        def answer() -> None:
-            sender, _ = late.accept()
-            stack.enter_context(sender).recv(65_536)
-            sender.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
-
-        yield answer
+        yield late.handle_request
 
 
 def test_an_answer_moves_nothing_that_one_is_about_to_click(
@@ -466,21 +474,24 @@ def test_an_answer_moves_nothing_that_one_is_about_to_click(
         assert link.bounding_box() == before
 
 
-def test_a_delivery_is_shown_as_it_was_when_last_asked_for(page: Page, emulator: Emulator) -> None:
+@pytest.mark.parametrize("overtaken", ["pending", "refused"])
+def test_a_delivery_is_shown_as_it_was_when_last_asked_for(
+    page: Page, emulator: Emulator, overtaken: str
+) -> None:
     held: list[tuple[Route, APIResponse]] = []
     page.route("**/api/deliveries/1", lambda route: held.append((route, route.fetch())), times=1)
     with answering_late(emulator) as answer:
         page.goto(f"{emulator.url}/#/deliveries?delivery=1")
-        while not held:
-            page.wait_for_timeout(20)
+        wait_for(page, held)
         answer()
         expect(page.get_by_role("button", name="Send again")).to_be_visible()
         route, pending = held[0]
         with page.expect_response("**/api/deliveries/1") as response:
-            route.fulfill(response=pending)
+            route.fulfill(response=pending, status=200 if overtaken == "pending" else 500)
         response.value.finished()
         page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
         expect(page.get_by_role("button", name="Try now")).to_have_count(0)
+        expect(page.get_by_role("button", name="Send again")).to_be_visible()
 
 
 def test_a_view_of_the_deliveries_can_be_shared(page: Page, emulator: Emulator, running: Receiver) -> None:
